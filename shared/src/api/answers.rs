@@ -1,0 +1,218 @@
+//! What successful calls answer.
+
+use std::fmt::Display;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    claims::{AccessClaims, Role},
+    credits::Credits,
+    ids::{SessionId, TokenId, TransactionId, UserId},
+};
+
+/// A person, to themselves.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// Their id.
+    pub id: UserId,
+    /// Their address, as they write it.
+    pub email: String,
+    /// What to call them.
+    pub name: Option<String>,
+    /// Whether they have shown that the address is theirs.
+    pub email_verified: bool,
+    /// What they may do.
+    pub role: Role,
+}
+
+/// Answers `register`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Registered {
+    /// The new account.
+    pub user: User,
+}
+
+/// Answers `login` and `refresh`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignedIn {
+    /// Who.
+    pub user: User,
+    /// For `Authorization: Bearer`.
+    pub access_token: String,
+    /// For the next `refresh`.
+    pub refresh_token: String,
+    /// How long the access token lives, in seconds.
+    pub expires_in: u32,
+    /// `Bearer`. RFC 6750.
+    pub token_type: &'static str,
+}
+
+/// Answers calls that have nothing else to say.
+#[derive(Clone, Debug, Serialize)]
+pub struct Done {
+    /// `true`.
+    pub success: bool,
+    /// What was done, for the person who reads it.
+    pub message: &'static str,
+}
+
+/// Answers `validate`, at the edge and at the origin.
+#[derive(Clone, Debug, Serialize)]
+pub struct Validity {
+    /// Whether the token may be believed now.
+    pub valid: bool,
+    /// What it says, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Payload>,
+    /// Why not, if not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl<E: Display> From<Result<&AccessClaims, E>> for Validity {
+    fn from(verdict: Result<&AccessClaims, E>) -> Self {
+        match verdict {
+            Ok(claims) => Self {
+                valid: true,
+                payload: Some(claims.into()),
+                error: None,
+            },
+            Err(why) => Self {
+                valid: false,
+                payload: None,
+                error: Some(why.to_string()),
+            },
+        }
+    }
+}
+
+/// A token's claims, named and written as in the token.
+#[derive(Clone, Debug, Serialize)]
+pub struct Payload {
+    iss: String,
+    aud: String,
+    sub: UserId,
+    client_id: String,
+    sid: SessionId,
+    jti: TokenId,
+    iat: i64,
+    exp: i64,
+    auth_time: i64,
+    email: String,
+    role: Role,
+    amr: Vec<String>,
+}
+
+impl From<&AccessClaims> for Payload {
+    fn from(claims: &AccessClaims) -> Self {
+        Self {
+            iss: claims.iss.clone(),
+            aud: claims.aud.clone(),
+            sub: claims.sub,
+            client_id: claims.client_id.clone(),
+            sid: claims.sid,
+            jti: claims.jti,
+            iat: claims.iat.timestamp(),
+            exp: claims.exp.timestamp(),
+            auth_time: claims.auth_time.timestamp(),
+            email: claims.email.clone(),
+            role: claims.role,
+            amr: claims.amr.clone(),
+        }
+    }
+}
+
+/// A device that is signed in.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// Its id; the `sid` of its tokens.
+    pub id: SessionId,
+    /// Whether it is the caller's own.
+    pub current: bool,
+    /// The device's own name for itself.
+    pub device_id: Option<String>,
+    /// What its owner calls it.
+    pub device_name: Option<String>,
+    /// The program that last refreshed.
+    pub user_agent: Option<String>,
+    /// Where it last refreshed.
+    pub ip_address: Option<String>,
+    /// When it was signed in.
+    pub created_at: DateTime<Utc>,
+    /// When it last refreshed.
+    pub last_used_at: DateTime<Utc>,
+    /// When it ends unless it refreshes.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Answers `session`.
+#[derive(Clone, Debug, Serialize)]
+pub struct CurrentSession {
+    /// Who is signed in.
+    pub user: User,
+    /// On which device.
+    pub session: Session,
+}
+
+/// Answers `balance`. What can be spent is `balance` and `free_credits_remaining` together.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Balance {
+    /// The paid part.
+    pub balance: Credits,
+    /// The free part.
+    pub free_credits_remaining: Credits,
+    /// How many free credits a day brings.
+    pub daily_free_credits: Credits,
+    /// Put aside for charges under way.
+    pub held: Credits,
+    /// All that ever came in.
+    pub total_earned: Credits,
+    /// All that was ever spent.
+    pub total_spent: Credits,
+    /// Grows by one with every transaction.
+    pub version: i64,
+}
+
+/// One line of the ledger, as its owner sees it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Transaction {
+    /// Its id.
+    pub id: TransactionId,
+    /// `grant`, `spend` or `expiry`.
+    pub r#type: String,
+    /// How much, in the direction that `type` says.
+    pub amount: Credits,
+    /// Which app charged.
+    pub app_id: Option<String>,
+    /// For what.
+    pub description: Option<String>,
+    /// Whatever the app added.
+    pub metadata: Option<Value>,
+    /// The paid part afterwards.
+    pub balance_after: Credits,
+    /// The free part afterwards.
+    pub free_credits_after: Credits,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Answers `use`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spent {
+    /// `true`.
+    pub success: bool,
+    /// The charge.
+    pub transaction: Transaction,
+    /// The paid part afterwards.
+    pub new_balance: Credits,
+    /// The free part afterwards.
+    pub free_credits_remaining: Credits,
+}

@@ -1,0 +1,279 @@
+//! The values that bodies are made of. Each can be had through its parser alone, so that past
+//! the door nothing is checked twice. No text of ours may hold a NUL, which Postgres cannot keep.
+
+use std::{borrow::Cow, fmt};
+
+use serde_json::{Map, Value, value::RawValue};
+use zeroize::Zeroizing;
+
+use super::body::Field;
+use crate::credits::Credits;
+
+const MAX_METADATA_BYTES: usize = 8 * 1024;
+
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident($fits:expr, $must:literal);)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, Eq, PartialEq)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text, if it is one.
+            #[must_use]
+            pub fn parse(text: String) -> Option<Self> {
+                let fits: fn(&str) -> bool = $fits;
+                (fits(&text) && !text.contains('\0')).then_some(Self(text))
+            }
+
+            /// As it was sent.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Field for $name {
+            fn read(json: &RawValue) -> Result<Self, Cow<'static, str>> {
+                text(json).and_then(Self::parse).ok_or(Cow::Borrowed($must))
+            }
+        }
+    )*};
+}
+
+texts! {
+    /// An e-mail address as its owner writes it. Valid as in the HTML standard, in a domain with a dot.
+    Email(is_email, "must be an e-mail address of at most 254 characters");
+    /// What to call a person.
+    Name(|text| (1..=200).contains(&text.chars().count()), "must be a text of 1 to 200 characters");
+    /// A device, by its own name for itself or by its owner's.
+    Device(|text| (1..=200).contains(&text.chars().count()), "must be a text of 1 to 200 characters");
+    /// An app's id.
+    AppId(
+        |text| (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)),
+        "must be 1 to 64 letters, digits, dots, hyphens and underscores"
+    );
+    /// What a charge was for.
+    Description(|text| (1..=500).contains(&text.chars().count()), "must be a text of 1 to 500 characters");
+    /// A client's name for one request, under which it may ask again.
+    IdempotencyKey(
+        |text| (1..=255).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b)),
+        "must be 1 to 255 printable ASCII characters"
+    );
+}
+
+impl Email {
+    /// What look-ups and uniqueness go by.
+    #[must_use]
+    pub fn normalised(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+/// The HTML standard's "valid e-mail address", which is what browsers let through, with a dot in
+/// the domain and the lengths of RFC 5321 §4.5.3.1. No control character, space or comma passes.
+fn is_email(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 254
+        && text.split_once('@').is_some_and(|(local, domain)| {
+            (1..=64).contains(&local.len())
+                && local
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(&b))
+                && domain.contains('.')
+                && domain.split('.').all(is_label)
+        })
+}
+
+/// A password: 8 to 128 characters. Wiped when dropped, never printed.
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// Its bytes, to hash.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl Field for Password {
+    fn read(json: &RawValue) -> Result<Self, Cow<'static, str>> {
+        text(json)
+            .map(Zeroizing::new)
+            .filter(|text| (8..=128).contains(&text.chars().count()) && !text.contains('\0'))
+            .map(Self)
+            .ok_or(Cow::Borrowed("must be a text of 8 to 128 characters"))
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// What claims to be a token; whether it is one, its verifier says. Never printed.
+pub struct Token(String);
+
+impl Token {
+    /// As it was sent.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Field for Token {
+    fn read(json: &RawValue) -> Result<Self, Cow<'static, str>> {
+        text(json)
+            .filter(|text| !text.contains('\0'))
+            .map(Self)
+            .ok_or(Cow::Borrowed("must be a text"))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// An amount of credits that is more than nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Price(Credits);
+
+impl Price {
+    /// How much.
+    #[must_use]
+    pub const fn credits(self) -> Credits {
+        self.0
+    }
+}
+
+impl Field for Price {
+    fn read(json: &RawValue) -> Result<Self, Cow<'static, str>> {
+        let credits = json
+            .get()
+            .parse::<Credits>()
+            .map_err(|why| Cow::Owned(why.to_string()))?;
+        if credits == Credits::ZERO {
+            return Err(Cow::Borrowed("must be more than 0"));
+        }
+        Ok(Self(credits))
+    }
+}
+
+/// An object of an app's own, of at most 8 KiB.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Metadata(Value);
+
+impl Metadata {
+    /// The object.
+    #[must_use]
+    pub const fn as_value(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl Field for Metadata {
+    fn read(json: &RawValue) -> Result<Self, Cow<'static, str>> {
+        if json.get().len() > MAX_METADATA_BYTES {
+            return Err(Cow::Borrowed("must be at most 8 KiB long"));
+        }
+        serde_json::from_str::<Map<String, Value>>(json.get())
+            .ok()
+            .map(Value::Object)
+            .filter(|object| !has_nul(object))
+            .map(Self)
+            .ok_or(Cow::Borrowed("must be an object without NUL characters"))
+    }
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+impl Field for bool {
+    fn read(json: &RawValue) -> Result<Self, Cow<'static, str>> {
+        json.get()
+            .parse()
+            .map_err(|_| Cow::Borrowed("must be true or false"))
+    }
+}
+
+fn text(json: &RawValue) -> Option<String> {
+    serde_json::from_str(json.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: Field>(json: &str) -> Result<T, Cow<'static, str>> {
+        T::read(&RawValue::from_string(json.to_owned()).expect("JSON"))
+    }
+
+    #[test]
+    fn an_address_is_what_browsers_let_through() {
+        for good in [
+            "ada@example.org",
+            "Ada.L+x@a-b.example.org",
+            "o'hara@example.ie",
+        ] {
+            let email = Email::parse(good.to_owned()).expect(good);
+            assert_eq!(email.normalised(), good.to_lowercase());
+        }
+        let long = format!("{}@example.org", "a".repeat(65));
+        for bad in [
+            "",
+            "ada",
+            "@example.org",
+            "ada@",
+            "ada@localhost",
+            "ada@example..org",
+            "ada@-a.org",
+            "a b@example.org",
+            "ada@example.org\nBcc: eve@example.org",
+            "ada@b@example.org",
+            "a,b@example.org",
+            long.as_str(),
+        ] {
+            assert_eq!(Email::parse(bad.to_owned()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_counted_in_characters_and_never_printed() {
+        for (length, good) in [(7, false), (8, true), (128, true), (129, false)] {
+            let json = format!("\"{}\"", "é".repeat(length));
+            assert_eq!(read::<Password>(&json).is_ok(), good, "{length}");
+        }
+        let password = read::<Password>("\"correct horse\"").expect("a password");
+        assert_eq!(format!("{password:?}"), "Password(…)");
+        assert!(read::<Password>(r#""correct\u0000horse""#).is_err());
+    }
+
+    #[test]
+    fn metadata_is_a_small_object_without_nul() {
+        assert!(read::<Metadata>(r#"{"a":[1,{"b":null}]}"#).is_ok());
+        for bad in ["[]", "1", r#"{"a":["\u0000"]}"#, r#"{"\u0000":1}"#] {
+            assert!(read::<Metadata>(bad).is_err(), "{bad}");
+        }
+        let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(8 * 1024));
+        assert!(read::<Metadata>(&large).is_err());
+    }
+}
