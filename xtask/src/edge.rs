@@ -1,0 +1,84 @@
+//! Makes the edge's worker: `edge/build/edge.js` and `edge/build/edge_bg.wasm`, which
+//! `edge/entry.mjs` imports.
+//!
+//! The steps are those of `worker-build`, with wasm-bindgen as a library at the version of
+//! `Cargo.lock` and wasm-opt from npm, so that nothing is downloaded but packages.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use flate2::{Compression, write::GzEncoder};
+use sha2::{Digest, Sha256};
+use wasm_bindgen_cli_support::Bindgen;
+
+use crate::tools;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Speed over size: the worker is far below what Workers admits.
+const OPTIMISE: &str = "-O3";
+
+/// Builds the worker, unless the same code was built before, and prints its size.
+pub async fn build() -> Result<()> {
+    tools::add_rust_target(TARGET).await?;
+    tools::install_node_modules().await?;
+    let mut cargo = tools::cargo(&["build", "--release", "--package", "edge"]);
+    tools::run(cargo.args(["--target", TARGET])).await?;
+
+    let compiled = tools::target_dir().join(TARGET).join("release/edge.wasm");
+    let code = fs::read(&compiled).with_context(|| format!("no {}", compiled.display()))?;
+    let recipe = Sha256::new()
+        .chain_update(OPTIMISE)
+        .chain_update(&code)
+        .finalize();
+    let stamp = folder().join("built-from");
+    if fs::read(&stamp).is_ok_and(|earlier| earlier == recipe[..]) {
+        return Ok(());
+    }
+    bind(&compiled)?;
+    let wasm = wasm();
+    let mut optimise = tools::node_tool("wasm-opt");
+    optimise.arg(OPTIMISE).arg(&wasm).arg("-o").arg(&wasm);
+    tools::run(&mut optimise).await?;
+    fs::write(stamp, recipe)?;
+    let size = fs::metadata(&wasm)?.len();
+    println!(
+        "edge_bg.wasm: {} KB, {} KB gzipped",
+        size / 1000,
+        gzipped_bytes()? / 1000
+    );
+    Ok(())
+}
+
+/// How many bytes of Wasm a deployment sends, compressed as Cloudflare counts them.
+pub fn gzipped_bytes() -> Result<usize> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(&fs::read(wasm())?)?;
+    Ok(gzip.finish()?.len())
+}
+
+/// Splits what rustc made into Wasm that a host loads and the JavaScript that it calls.
+fn bind(compiled: &Path) -> Result<()> {
+    let mut bindgen = Bindgen::new();
+    bindgen
+        .input_path(compiled)
+        .web(true)?
+        // The entry hands the module over; there is nothing to fetch.
+        .omit_default_module_path(true)
+        // After a panic the entry starts the module afresh.
+        .reset_state_function(true)
+        .typescript(false);
+    bindgen.generate(folder())
+}
+
+fn folder() -> PathBuf {
+    tools::root().join("edge/build")
+}
+
+fn wasm() -> PathBuf {
+    folder().join("edge_bg.wasm")
+}

@@ -1,0 +1,254 @@
+//! The whole of Tollgate on this machine: Postgres, the origin, and the edge under Wrangler.
+//!
+//! What it keeps (the database, secrets, logs) lies in one data folder, which one stack at a
+//! time may use.
+
+use std::{
+    env,
+    fs::{self, File},
+    net::TcpListener,
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use futures_util::future::select_all;
+use nix::sys::signal::Signal;
+use reqwest::StatusCode;
+use tokio::{
+    process::Command,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    children::{self, Child},
+    edge,
+    postgres::{self, Durability, free_port},
+    secrets::{self, Secrets},
+    steps::Steps,
+    tools,
+};
+
+/// How long a program may take until it answers.
+const START_WITHIN: Duration = Duration::from_mins(1);
+
+/// Where the stack is, and what it uses.
+#[derive(Args, Clone)]
+pub struct Settings {
+    /// Port of the edge
+    #[arg(long, env = "EDGE_PORT", default_value_t = 8787)]
+    pub edge_port: u16,
+    /// Port of the origin; the next one has its health and metrics
+    #[arg(long, env = "ORIGIN_PORT", default_value_t = 3001)]
+    pub origin_port: u16,
+    /// Folder of the database, the secrets and the logs
+    #[arg(long, env = "DATA_DIR", default_value = ".tollgate")]
+    pub data_dir: PathBuf,
+    /// Multiplies every quota, for tests and benches
+    #[arg(long, env = "LIMIT_SCALE", default_value_t = 1)]
+    pub limit_scale: u32,
+    /// A Postgres that runs already, instead of one of our own
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Whether our own Postgres waits for the disk.
+    #[arg(skip = Durability::Full)]
+    pub durability: Durability,
+}
+
+impl Settings {
+    /// The edge's public URL.
+    pub fn edge_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.edge_port)
+    }
+
+    /// The origin's URL, which only the edge should use.
+    pub fn origin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.origin_port)
+    }
+
+    const fn private_port(&self) -> u16 {
+        self.origin_port + 1
+    }
+}
+
+/// What runs, in the order in which it was started.
+pub struct Stack {
+    settings: Settings,
+    secrets: Secrets,
+    children: Vec<Child>,
+    _lock: File,
+}
+
+impl Stack {
+    /// Takes the data folder, and stops what a run that was killed left there.
+    pub async fn open(mut settings: Settings) -> Result<Self> {
+        let data_dir = env::current_dir()?.join(&settings.data_dir);
+        fs::create_dir_all(&data_dir)
+            .with_context(|| format!("cannot make {}", data_dir.display()))?;
+        settings.data_dir = data_dir.canonicalize()?;
+        let lock = File::create(settings.data_dir.join("lock"))?;
+        if lock.try_lock().is_err() {
+            bail!(
+                "Tollgate runs already with the data of {}: stop it, or set DATA_DIR, EDGE_PORT and ORIGIN_PORT",
+                settings.data_dir.display()
+            );
+        }
+        children::stop_leftovers(&settings.data_dir).await?;
+        Ok(Self {
+            secrets: Secrets::load_or_make(&settings.data_dir)?,
+            settings,
+            children: Vec::new(),
+            _lock: lock,
+        })
+    }
+
+    /// Builds and starts everything; returns when all of it answers.
+    pub async fn start(&mut self) -> Result<()> {
+        self.check_ports()?;
+        let mut steps = Steps::of(6);
+        steps
+            .step("installing tools", tools::install_node_modules())
+            .await?;
+        steps
+            .step("building the origin", async {
+                tools::run(&mut tools::cargo(&["build", "--package", "origin"])).await
+            })
+            .await?;
+        steps.step("building the edge", edge::build()).await?;
+        let database_url = steps
+            .step("starting Postgres", self.start_postgres())
+            .await?;
+        steps
+            .step("starting the origin", self.start_origin(&database_url))
+            .await?;
+        steps.step("starting the edge", self.start_edge()).await
+    }
+
+    /// Waits until one of the programs ends, which none should.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        let ends = self
+            .children
+            .iter_mut()
+            .map(|child| Box::pin(child.ended()));
+        select_all(ends).await.0
+    }
+
+    /// Stops everything, last started first.
+    pub async fn stop(mut self) {
+        while let Some(child) = self.children.pop() {
+            child.stop().await;
+        }
+    }
+
+    fn check_ports(&self) -> Result<()> {
+        let Settings {
+            edge_port,
+            origin_port,
+            ..
+        } = self.settings;
+        for (port, what, variable) in [
+            (edge_port, "the edge", "EDGE_PORT"),
+            (origin_port, "the origin", "ORIGIN_PORT"),
+            (
+                self.settings.private_port(),
+                "the origin's health",
+                "ORIGIN_PORT",
+            ),
+        ] {
+            if TcpListener::bind(("127.0.0.1", port)).is_err() {
+                bail!("port {port}, for {what}, is taken: free it, or set {variable} to another");
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_postgres(&mut self) -> Result<String> {
+        if let Some(url) = &self.settings.database_url {
+            return Ok(url.clone());
+        }
+        let Settings {
+            data_dir,
+            durability,
+            ..
+        } = &self.settings;
+        let (postgres, url) = postgres::start(data_dir, &self.secrets, *durability).await?;
+        self.children.push(postgres);
+        Ok(url)
+    }
+
+    async fn start_origin(&mut self, database_url: &str) -> Result<()> {
+        let settings = &self.settings;
+        let refresh_keys = format!("1:{}", self.secrets.get("REFRESH_TOKEN_KEY")?);
+        let mut origin = Command::new(tools::target_dir().join("debug/origin"));
+        origin
+            .arg("serve")
+            .env("DATABASE_URL", database_url)
+            .env("LISTEN", format!("127.0.0.1:{}", settings.origin_port))
+            .env(
+                "PRIVATE_LISTEN",
+                format!("127.0.0.1:{}", settings.private_port()),
+            )
+            .env("PUBLIC_URL", settings.edge_url())
+            .env("LIMIT_SCALE", settings.limit_scale.to_string())
+            .env("REQUIRE_EMAIL_VERIFICATION", "false")
+            .env("REFRESH_TOKEN_KEYS", refresh_keys);
+        for name in ["EDGE_PROOF_KEY", "EMAIL_HASH_KEY", "KEY_ENCRYPTION_KEY"] {
+            origin.env(name, self.secrets.get(name)?);
+        }
+        let ready = format!("http://127.0.0.1:{}/health/ready", settings.private_port());
+        self.start_child("origin", origin, &ready).await
+    }
+
+    /// Runs the edge as an operator tries it: `wrangler dev`, with the secrets in a file.
+    async fn start_edge(&mut self) -> Result<()> {
+        let settings = &self.settings;
+        let variables = settings.data_dir.join("edge.env");
+        let text = format!(
+            "PUBLIC_URL={}\nORIGIN_URL={}\nLIMIT_SCALE={}\nEDGE_PROOF_KEY={}\n",
+            settings.edge_url(),
+            settings.origin_url(),
+            settings.limit_scale,
+            self.secrets.get("EDGE_PROOF_KEY")?,
+        );
+        secrets::write_private(&variables, &text)?;
+        let mut wrangler = tools::node_tool("wrangler");
+        wrangler
+            .args(["dev", "--local", "--ip", "127.0.0.1"])
+            .args(["--port", &settings.edge_port.to_string()])
+            .args(["--inspector-port", &free_port()?.to_string()])
+            .args(["--show-interactive-dev-session", "false"])
+            .arg("--env-file")
+            .arg(variables)
+            .arg("--persist-to")
+            .arg(settings.data_dir.join("edge"))
+            .env("CLOUDFLARE_CF_FETCH_ENABLED", "false")
+            .env("WRANGLER_LOG_PATH", settings.data_dir.join("logs/wrangler"))
+            .env("WRANGLER_SEND_METRICS", "false");
+        let health = format!("{}/health", settings.edge_url());
+        self.start_child("edge", wrangler, &health).await
+    }
+
+    /// Starts a program and waits until `url` answers 200.
+    async fn start_child(&mut self, name: &'static str, command: Command, url: &str) -> Result<()> {
+        let child = Child::start(name, command, Signal::SIGTERM, &self.settings.data_dir)?;
+        self.children.push(child);
+        tokio::select! {
+            ended = self.ended() => Err(ended),
+            answered = timeout(START_WITHIN, answers(url)) => {
+                answered.with_context(|| format!("{url} did not answer within {START_WITHIN:?}"))
+            }
+        }
+    }
+}
+
+async fn answers(url: &str) {
+    let client = reqwest::Client::new();
+    loop {
+        let answer = client.get(url).send().await;
+        if answer.is_ok_and(|answer| answer.status() == StatusCode::OK) {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}

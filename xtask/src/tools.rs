@@ -1,0 +1,128 @@
+//! The tools that tasks call: cargo, rustup, npm and what npm installed. Each is at the version
+//! that this repository pins, and is fetched when it is missing.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
+
+/// The oldest Node that runs npm for us. What needs a newer one gets it from `node_modules`.
+const OLDEST_NODE: u32 = 20;
+
+/// The checkout.
+pub fn root() -> &'static Path {
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+        xtask.parent().expect("xtask lies in the checkout").into()
+    });
+    &ROOT
+}
+
+/// Where cargo puts what it builds.
+pub fn target_dir() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// `cargo` with these arguments, in the checkout. Queries are checked against `.sqlx`, whatever
+/// `DATABASE_URL` says: that database may have no schema yet.
+pub fn cargo(args: &[&str]) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(args)
+        .current_dir(root())
+        .env("SQLX_OFFLINE", "true");
+    cargo
+}
+
+/// A program of `node_modules`, run by the Node of `node_modules`.
+pub fn node_tool(name: &str) -> Command {
+    let programs = root().join("node_modules/.bin");
+    let mut path = programs.clone().into_os_string();
+    if let Some(rest) = env::var_os("PATH") {
+        path.push(":");
+        path.push(rest);
+    }
+    let mut tool = Command::new(programs.join(name));
+    tool.current_dir(root()).env("PATH", path);
+    tool
+}
+
+/// Runs `command` to its end; an error unless it succeeds. It dies with the task.
+pub async fn run(command: &mut Command) -> Result<()> {
+    let shown = shown(command);
+    let status = command
+        .kill_on_drop(true)
+        .status()
+        .await
+        .with_context(|| format!("cannot run {shown}"))?;
+    ensure!(status.success(), "{shown} failed ({status})");
+    Ok(())
+}
+
+/// Runs `command` to its end and returns what it printed.
+pub async fn output(command: &mut Command) -> Result<String> {
+    let shown = shown(command);
+    let output = command
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| format!("cannot run {shown}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{shown} failed ({})\n{errors}",
+        output.status
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Makes sure that the Rust toolchain can compile for `target`.
+pub async fn add_rust_target(target: &str) -> Result<()> {
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", "target-libdir", "--target", target]);
+    let library = output(rustc.current_dir(root())).await?;
+    if Path::new(library.trim()).is_dir() {
+        return Ok(());
+    }
+    let mut rustup = Command::new("rustup");
+    rustup.args(["target", "add", target]).current_dir(root());
+    run(&mut rustup).await
+}
+
+/// Makes `node_modules` what `package-lock.json` says, unless it is so already.
+pub async fn install_node_modules() -> Result<()> {
+    let lock = fs::read(root().join("package-lock.json"))?;
+    let installed = root().join("node_modules/.installed-lock");
+    if fs::read(&installed).is_ok_and(|earlier| earlier == lock) {
+        return Ok(());
+    }
+    let version = output(Command::new("node").arg("--version"))
+        .await
+        .context("Tollgate's tools need Node: https://nodejs.org")?;
+    let version = version.trim().trim_start_matches('v');
+    let major = version.split('.').next().and_then(|part| part.parse().ok());
+    ensure!(
+        major >= Some(OLDEST_NODE),
+        "Node is {version}, and {OLDEST_NODE} is the oldest that will do"
+    );
+    // Silent on engines: what needs a newer Node than this npm's runs under the one it installs.
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--loglevel=error", "--no-progress"])
+        .current_dir(root());
+    run(&mut npm).await?;
+    fs::write(installed, lock)?;
+    Ok(())
+}
+
+fn shown(command: &Command) -> String {
+    let command = command.as_std();
+    let words = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    format!("`{}`", words.join(" "))
+}
