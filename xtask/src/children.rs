@@ -48,7 +48,9 @@ impl Child {
         fs::create_dir_all(data_dir.join("logs"))?;
         fs::create_dir_all(data_dir.join("run"))?;
         let output = File::create(&log)?;
-        let mut run = File::create(data_dir.join("run").join(name))?;
+        let mut open = File::options();
+        open.read(true).write(true).create(true).truncate(true);
+        let mut run = open.open(data_dir.join("run").join(name))?;
         run.lock()?;
         let process = command
             .stdin(Stdio::from(run.try_clone()?))
