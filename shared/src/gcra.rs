@@ -56,7 +56,7 @@ impl Quota {
 }
 
 /// What a quota says to one request.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Decision {
     /// Whether it may pass.
     pub admitted: bool,

@@ -76,18 +76,18 @@ pub fn verify(
     expect: &Expect,
     now: DateTime<Utc>,
 ) -> Result<AccessClaims, Rejected> {
-    verify_with(token, keys, expect, now, Key::has_signed)
+    verify_with(token, keys, expect, now, Key::has_signed).map(|(claims, _)| claims)
 }
 
 /// As [`verify`], with the host's own Ed25519 in place of ours: `has_signed` says whether the
-/// key has made the signature over the message.
-pub fn verify_with(
+/// key has made the signature over the message. Also tells which key it was.
+pub fn verify_with<'k>(
     token: &str,
-    keys: &KeySet,
+    keys: &'k KeySet,
     expect: &Expect,
     now: DateTime<Utc>,
     has_signed: impl Fn(&Key, &[u8], &[u8; 64]) -> bool,
-) -> Result<AccessClaims, Rejected> {
+) -> Result<(AccessClaims, &'k Key), Rejected> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(Rejected::Malformed);
     }
@@ -122,7 +122,7 @@ pub fn verify_with(
     if claims.is_expired(now) {
         return Err(Rejected::Expired);
     }
-    Ok(claims)
+    Ok((claims, key))
 }
 
 /// Makes a token that says `claims`. Times are written in whole seconds.
@@ -134,9 +134,7 @@ pub fn sign(claims: &AccessClaims, key: &SigningKey) -> String {
     let header = Header::empty()
         .with_token_type("at+jwt")
         .with_key_id(key.kid());
-    let mut wire = Claims::new(Wire::from(claims));
-    wire.issued_at = Some(claims.iat);
-    wire.expiration = Some(claims.exp);
+    let wire = wire(claims);
     let has_signed = Key::has_signed;
     Ed25519 {
         name: "EdDSA",
@@ -144,6 +142,22 @@ pub fn sign(claims: &AccessClaims, key: &SigningKey) -> String {
     }
     .token(&header, &wire, key)
     .expect("claims are plain JSON")
+}
+
+/// What a token says, as its JSON; for answers that show it.
+///
+/// # Panics
+/// Never: claims are strings, numbers and lists, which JSON can write.
+#[must_use]
+pub fn payload(claims: &AccessClaims) -> String {
+    serde_json::to_string(&wire(claims)).expect("claims are plain JSON")
+}
+
+fn wire(claims: &AccessClaims) -> Claims<Wire> {
+    let mut wire = Claims::new(Wire::from(claims));
+    wire.issued_at = Some(claims.iat);
+    wire.expiration = Some(claims.exp);
+    wire
 }
 
 /// RFC 9068 §4: `at+jwt`, with or without `application/`, in any case.

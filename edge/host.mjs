@@ -1,0 +1,65 @@
+// What the Wasm asks of JavaScript: each a call that does as it is told and decides nothing.
+import { createPublicKey, randomUUID, verify } from "node:crypto";
+import { not_reached } from "./build/edge.js";
+
+export const randomId = randomUUID;
+
+export const publicKey = (bytes) => {
+  const x = Buffer.from(bytes).toString("base64url");
+  return createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" });
+};
+
+export const hasSigned = (key, message, signature) => verify(null, message, key, signature);
+
+// Headers cross as one text, a name and a value each on a line of its own.
+function setAll(headers, text) {
+  const lines = text.split("\n");
+  for (let i = 0; i + 1 < lines.length; i += 2) headers.set(lines[i], lines[i + 1]);
+  return headers;
+}
+
+export function respond(status, headers, body) {
+  return new Response(body || null, { status, headers: setAll(new Headers(), headers) });
+}
+
+export const headerNames = (request) => [...request.headers.keys()].join("\n");
+
+// The host's own request goes on, its body unread; the host's own answer comes back.
+export async function handOn(request, url, dropped, headers, answerHeaders, timeoutMillis, requestId) {
+  const onward = new Request(url, request);
+  for (const name of dropped.split("\n")) if (name) onward.headers.delete(name);
+  setAll(onward.headers, headers);
+  let answer;
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), timeoutMillis);
+  try {
+    answer = await fetch(onward, { redirect: "manual", signal: late.signal });
+  } catch (error) {
+    console.error(`the origin does not answer: ${error}`);
+    return not_reached(late.signal.aborted, requestId);
+  } finally {
+    clearTimeout(timer);
+  }
+  if (!answerHeaders) return answer;
+  answer = new Response(answer.body, answer);
+  setAll(answer.headers, answerHeaders);
+  return answer;
+}
+
+// The body as text, or undefined when there is more than `limit` bytes of it.
+export async function readBody(request, limit) {
+  if (Number(request.headers.get("content-length")) > limit) return undefined;
+  const parts = [];
+  let size = 0;
+  for await (const part of request.body ?? []) {
+    size += part.byteLength;
+    if (size > limit) return undefined;
+    parts.push(part);
+  }
+  return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(parts));
+}
+
+export async function fetchText(url, timeoutMillis) {
+  const answer = await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(timeoutMillis) });
+  return [answer.status, answer.headers.get("etag") ?? "", await answer.text()];
+}

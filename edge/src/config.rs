@@ -1,0 +1,160 @@
+//! What the edge is told when an isolate starts: a handful of variables and the policy.
+//!
+//! A missing or bad value names itself; the edge then answers every request with a problem and
+//! says in its log what to mend.
+
+use base64ct::{Base64, Encoding};
+use shared::{jwt::Expect, proof::ProofKey};
+use zeroize::Zeroizing;
+
+use crate::policy::{Mistakes, Policy};
+
+/// Everything that the edge must know.
+pub struct Config {
+    /// Issuer and audience of the tokens that it believes.
+    pub expect: Expect,
+    /// Where the origin is, without a trailing slash.
+    pub origin: String,
+    /// The key of the proof towards the origin.
+    pub proof_key: ProofKey,
+    /// Who may ask what.
+    pub policy: Policy,
+}
+
+/// Why the edge cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BadConfig {
+    /// A variable is not set.
+    #[error("{0} is not set")]
+    Missing(&'static str),
+    /// A variable has an impossible value.
+    #[error("{0} {1}")]
+    Bad(&'static str, &'static str),
+    /// The policy does not hold together.
+    #[error(transparent)]
+    Policy(#[from] Mistakes),
+}
+
+impl Config {
+    /// Reads the configuration; `var` gives a variable or a secret by its name.
+    pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, BadConfig> {
+        let need = |name| {
+            var(name)
+                .filter(|value| !value.is_empty())
+                .ok_or(BadConfig::Missing(name))
+        };
+        let issuer = url("PUBLIC_URL", need("PUBLIC_URL")?)?;
+        let scale = match var("LIMIT_SCALE").as_deref() {
+            None | Some("" | "1") => 1,
+            Some(_) if !is_loopback(&issuer) => {
+                return Err(BadConfig::Bad(
+                    "LIMIT_SCALE",
+                    "is for tests: PUBLIC_URL must then be on loopback",
+                ));
+            }
+            Some(text) => text
+                .parse()
+                .map_err(|_| BadConfig::Bad("LIMIT_SCALE", "must be a whole number"))?,
+        };
+        Ok(Self {
+            expect: Expect {
+                issuer,
+                audience: var("TOKEN_AUDIENCE").unwrap_or_else(|| "tollgate".to_owned()),
+            },
+            origin: url("ORIGIN_URL", need("ORIGIN_URL")?)?,
+            proof_key: proof_key(&need("EDGE_PROOF_KEY")?)?,
+            policy: Policy::parse(&need("POLICY")?, scale)?,
+        })
+    }
+}
+
+fn url(name: &'static str, text: String) -> Result<String, BadConfig> {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    match rest {
+        Some(host) if !host.is_empty() && !host.ends_with('/') => Ok(text),
+        _ => Err(BadConfig::Bad(
+            name,
+            "must be an http or https URL without a trailing slash",
+        )),
+    }
+}
+
+fn is_loopback(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    ["127.0.0.1", "localhost", "[::1]"].iter().any(|name| {
+        host.strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    })
+}
+
+fn proof_key(text: &str) -> Result<ProofKey, BadConfig> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    match Base64::decode(text, bytes.as_mut()) {
+        Ok(decoded) if decoded.len() == 32 => Ok(ProofKey::new(bytes)),
+        _ => Err(BadConfig::Bad(
+            "EDGE_PROOF_KEY",
+            "must be 32 bytes in base64",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(changes: &[(&str, &str)]) -> Result<Config, String> {
+        let good = [
+            ("PUBLIC_URL", "https://gate.example"),
+            ("ORIGIN_URL", "http://10.0.0.1:3001"),
+            (
+                "EDGE_PROOF_KEY",
+                "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            ),
+            ("POLICY", r#"{"routes": []}"#),
+        ];
+        let var = |name: &str| {
+            changes
+                .iter()
+                .chain(&good)
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        Config::read(var).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn a_missing_or_bad_value_names_itself() {
+        assert!(read(&[]).is_ok());
+        for (name, value) in [
+            ("PUBLIC_URL", ""),
+            ("PUBLIC_URL", "gate.example"),
+            ("ORIGIN_URL", "http://10.0.0.1:3001/"),
+            ("EDGE_PROOF_KEY", "c2hvcnQ="),
+            ("POLICY", "[]"),
+            ("LIMIT_SCALE", "1000"),
+        ] {
+            let why = read(&[(name, value)]).err().expect(name);
+            assert!(why.contains(name), "{why}");
+        }
+    }
+
+    #[test]
+    fn quotas_scale_on_loopback_alone() {
+        assert!(
+            read(&[
+                ("LIMIT_SCALE", "1000"),
+                ("PUBLIC_URL", "http://127.0.0.1:8787")
+            ])
+            .is_ok()
+        );
+        assert!(
+            read(&[
+                ("LIMIT_SCALE", "1000"),
+                ("PUBLIC_URL", "http://127.0.0.1.gate.example")
+            ])
+            .is_err()
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! Who is asking: the judgement of a request by its head alone. Pure: keys, memory and clock
+//! are the caller's.
+
+use std::rc::Rc;
+
+use chrono::{DateTime, Utc};
+use shared::{
+    jwks::{Key, KeySet},
+    jwt::{self, Expect, Rejected},
+    problem::{Code, Problem},
+};
+
+use crate::{
+    policy::{Auth, Route},
+    tokens::{Tokens, Verified},
+};
+
+/// The token that a route wants verified, out of an `Authorization` header. RFC 6750 §2.1.
+pub fn wanted_token(auth: Auth, authorization: Option<&str>) -> Result<Option<&str>, Problem> {
+    match (auth, authorization) {
+        (Auth::None, _) | (Auth::Optional, None) => Ok(None),
+        (Auth::Required, None) => Err(Problem::new(
+            Code::Unauthenticated,
+            "send an access token as a bearer",
+        )),
+        (Auth::Optional | Auth::Required, Some(value)) => match value.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                Ok(Some(token.trim()))
+            }
+            _ => Err(Problem::new(
+                Code::Unauthenticated,
+                "Authorization must be `Bearer <token>`",
+            )),
+        },
+    }
+}
+
+/// Verifies a token as of `now`, by memory where its signature was verified before. All else
+/// is asked every time: whether it is over, and whether its key is still in the set.
+pub fn verify(
+    token: &str,
+    keys: &KeySet,
+    expect: &Expect,
+    now: DateTime<Utc>,
+    tokens: &mut Tokens,
+    has_signed: impl Fn(&Key, &[u8], &[u8; 64]) -> bool,
+) -> Result<Rc<Verified>, Rejected> {
+    let digest = Tokens::digest(token);
+    if let Some(verified) = tokens.find(&digest) {
+        if verified.claims.is_expired(now) {
+            return Err(Rejected::Expired);
+        }
+        if keys.find(&verified.kid).is_none() {
+            return Err(Rejected::UnknownKey);
+        }
+        return Ok(verified);
+    }
+    let (claims, key) = jwt::verify_with(token, keys, expect, now, has_signed)?;
+    let verified = Rc::new(Verified {
+        claims,
+        kid: key.kid().into(),
+    });
+    tokens.keep(digest, verified.clone());
+    Ok(verified)
+}
+
+/// Whether a route lets this caller pass.
+pub fn allow(route: &Route, caller: &Verified) -> Result<(), Problem> {
+    match route.role {
+        Some(role) if role != caller.claims.role => Err(Problem::new(
+            Code::Forbidden,
+            format!("this needs the role {}", role.as_str()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The problem for a token that is not believed.
+#[must_use]
+pub fn not_believed(why: Rejected) -> Problem {
+    Problem::new(Code::InvalidToken, why.to_string())
+}

@@ -1,0 +1,513 @@
+//! The path of a request, told once for every platform: find its route, count its address, judge
+//! its token, count its user, then answer it here or hand it on.
+//!
+//! What an isolate remembers lives in [`Gateway`]. Nothing is borrowed across an `await`, and on
+//! the common paths nothing awaits at all: a platform may poll once and have its answer.
+
+use std::{borrow::Cow, cell::RefCell, rc::Rc};
+
+use serde::Deserialize;
+use shared::{
+    gcra::Decision,
+    jwt::{self, Rejected},
+    problem::{Code, FieldError, Problem},
+    proof::{self, Parts, Purpose},
+};
+
+use crate::{
+    config::Config,
+    gate,
+    host::{Answer, Forward, Head, Headers, Host, Outcome, Unread},
+    keys::{Keep, Keys, Published},
+    limits::{Counts, Key},
+    policy::{Auth, By, Destination, Found, Limit, Route, Serve},
+    tokens::{Tokens, Verified},
+};
+
+/// A body that the edge reads is no larger than this.
+const MAX_BODY_BYTES: usize = 64 * 1_024;
+
+/// What the key set says of its own age, the same as at the origin.
+const CACHE_CONTROL: &str =
+    "public, max-age=300, stale-while-revalidate=3600, stale-if-error=86400";
+
+/// What an isolate knows and remembers.
+pub struct Gateway {
+    config: Config,
+    keys: RefCell<Keys>,
+    tokens: RefCell<Tokens>,
+    shield: RefCell<Counts>,
+    counts: RefCell<Counts>,
+}
+
+/// A request that may not pass, and the headers that its answer carries besides.
+struct Refusal(Problem, Headers);
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self(problem, Headers::new())
+    }
+}
+
+impl Gateway {
+    /// A gateway that has seen nothing yet.
+    #[must_use]
+    pub fn new(config: Config) -> Rc<Self> {
+        Rc::new(Self {
+            config,
+            keys: RefCell::default(),
+            tokens: RefCell::default(),
+            shield: RefCell::default(),
+            counts: RefCell::default(),
+        })
+    }
+
+    /// What becomes of a request.
+    pub async fn pass<H: Host>(self: &Rc<Self>, host: &H, head: &Head) -> Outcome {
+        match self.try_pass(host, head).await {
+            Ok(outcome) => outcome,
+            Err(Refusal(problem, mut headers)) => {
+                let request_id = host.new_request_id();
+                headers.push((proof::REQUEST_ID, request_id.clone().into()));
+                if problem.status == 401 {
+                    headers.push(("www-authenticate", challenge(problem.code).into()));
+                }
+                Outcome::Answer(Answer::problem(&problem.instance(request_id), headers))
+            }
+        }
+    }
+
+    async fn try_pass<H: Host>(self: &Rc<Self>, host: &H, head: &Head) -> Result<Outcome, Refusal> {
+        let route = self.find_route(head)?;
+        self.shield(host, head)?;
+        let mut rates = Rates::default();
+        for limit in self
+            .config
+            .policy
+            .limits(route)
+            .filter(|limit| limit.by == By::Address)
+        {
+            rates.count(self.count(host, limit, head, None).await, limit)?;
+        }
+        let caller = self
+            .judge(host, route)
+            .await
+            .map_err(|problem| rates.refuse(problem))?;
+        for limit in self
+            .config
+            .policy
+            .limits(route)
+            .filter(|limit| limit.by != By::Address)
+        {
+            rates.count(
+                self.count(host, limit, head, caller.as_deref()).await,
+                limit,
+            )?;
+        }
+        match route.to {
+            Destination::Edge(serve) => {
+                let mut answer = self
+                    .serve(serve, host, caller)
+                    .await
+                    .map_err(|problem| rates.refuse(problem))?;
+                answer.headers.extend(rates.headers());
+                Ok(Outcome::Answer(answer))
+            }
+            Destination::Origin => Ok(Outcome::Forward(self.forward(
+                host,
+                head,
+                caller.as_deref(),
+                &rates,
+            ))),
+        }
+    }
+
+    fn find_route(&self, head: &Head) -> Result<&Route, Refusal> {
+        match self.config.policy.find(&head.method, &head.path) {
+            Found::Route(route) => Ok(route),
+            Found::Nothing => Err(Problem::new(Code::NotFound, "no such path").into()),
+            Found::OtherMethods(methods) => {
+                let problem =
+                    Problem::new(Code::MethodNotAllowed, format!("this path takes {methods}"));
+                Err(Refusal(problem, vec![("allow", methods.into())]))
+            }
+        }
+    }
+
+    /// The coarse shield, before any cryptography.
+    fn shield<H: Host>(&self, host: &H, head: &Head) -> Result<(), Refusal> {
+        let quota = self.config.policy.shield();
+        let decision =
+            self.shield
+                .borrow_mut()
+                .admit(0, Key::address(head.address), quota, host.now());
+        if decision.admitted {
+            return Ok(());
+        }
+        let headers = vec![("retry-after", decision.retry_after_secs.to_string().into())];
+        Err(Refusal(
+            Problem::new(Code::RateLimited, "too many requests from this address"),
+            headers,
+        ))
+    }
+
+    /// Counts one request against a limit, in this isolate when the exact place is away.
+    async fn count<H: Host>(
+        &self,
+        host: &H,
+        limit: &Limit,
+        head: &Head,
+        caller: Option<&Verified>,
+    ) -> Option<Decision> {
+        let key = Key::of(limit, head.address, caller.map(|caller| &caller.claims))?;
+        if limit.exact {
+            match host.admit(&key.name(&limit.name), limit.quota).await {
+                Ok(decision) => return Some(decision),
+                Err(why) => host.log(&format!(
+                    "limit={} counted in this isolate alone: {why}",
+                    limit.name
+                )),
+            }
+        }
+        Some(
+            self.counts
+                .borrow_mut()
+                .admit(limit.index, key, limit.quota, host.now()),
+        )
+    }
+
+    /// Who is asking, where the route wants to know.
+    async fn judge<H: Host>(
+        self: &Rc<Self>,
+        host: &H,
+        route: &Route,
+    ) -> Result<Option<Rc<Verified>>, Problem> {
+        if route.auth == Auth::None {
+            return Ok(None);
+        }
+        let authorization = host.header("authorization");
+        let Some(token) = gate::wanted_token(route.auth, authorization.as_deref())? else {
+            return Ok(None);
+        };
+        let caller = self
+            .verify(host, token)
+            .await?
+            .map_err(gate::not_believed)?;
+        gate::allow(route, &caller)?;
+        Ok(Some(caller))
+    }
+
+    /// Verifies a token; asks for the keys once more when it names one that is not there.
+    async fn verify<H: Host>(
+        self: &Rc<Self>,
+        host: &H,
+        token: &str,
+    ) -> Result<Result<Rc<Verified>, Rejected>, Problem> {
+        let by = |published: &Published| {
+            let (expect, tokens) = (&self.config.expect, &mut self.tokens.borrow_mut());
+            gate::verify(
+                token,
+                &published.set,
+                expect,
+                host.now(),
+                tokens,
+                |key, message, signature| host.has_signed(key, message, signature),
+            )
+        };
+        let verified = by(&*self.keys(host).await?);
+        if verified.as_ref().err() == Some(&Rejected::UnknownKey)
+            && let Some(newer) = self.newer_keys(host).await
+        {
+            return Ok(by(&newer));
+        }
+        Ok(verified)
+    }
+
+    /// The key set of the moment.
+    async fn keys<H: Host>(self: &Rc<Self>, host: &H) -> Result<Rc<Published>, Problem> {
+        let unavailable = || {
+            Problem::new(
+                Code::KeysUnavailable,
+                "there are no keys to verify with; try again soon",
+            )
+        };
+        let keep = self.keys.borrow_mut().take(host.now());
+        match keep {
+            Keep::Fresh(published) => Ok(published),
+            Keep::Refresh(published) => {
+                let (gateway, again) = (self.clone(), host.clone());
+                host.later(async move {
+                    gateway.fetch_keys(&again).await;
+                });
+                Ok(published)
+            }
+            Keep::Fetch => self.fetch_keys(host).await.ok_or_else(unavailable),
+            Keep::Unavailable => Err(unavailable()),
+        }
+    }
+
+    /// The key set once more, for a token whose key it did not have; seldom.
+    async fn newer_keys<H: Host>(self: &Rc<Self>, host: &H) -> Option<Rc<Published>> {
+        let mine = self.keys.borrow_mut().may_ask_for_unknown(host.now());
+        if mine {
+            self.fetch_keys(host).await
+        } else {
+            None
+        }
+    }
+
+    async fn fetch_keys<H: Host>(&self, host: &H) -> Option<Rc<Published>> {
+        let fetched = host
+            .fetch_keys(&format!("{}/api/v1/auth/jwks", self.config.origin))
+            .await
+            .and_then(|document| {
+                Published::parse(document.body, document.etag, host.now())
+                    .map_err(|why| why.to_string())
+            });
+        match fetched {
+            Ok(published) => {
+                let published = Rc::new(published);
+                self.keys.borrow_mut().keep(published.clone());
+                Some(published)
+            }
+            Err(why) => {
+                self.keys.borrow_mut().failed(host.now());
+                host.log(&format!("the origin gave no key set: {why}"));
+                None
+            }
+        }
+    }
+
+    async fn serve<H: Host>(
+        self: &Rc<Self>,
+        serve: Serve,
+        host: &H,
+        caller: Option<Rc<Verified>>,
+    ) -> Result<Answer, Problem> {
+        match (serve, caller) {
+            (Serve::Health, _) => {
+                let age = self.keys.borrow().age_secs(host.now());
+                Ok(json(
+                    serde_json::json!({"status": "ok", "keysAgeSecs": age}).to_string(),
+                ))
+            }
+            (Serve::Jwks, _) => Ok(jwks(
+                &*self.keys(host).await?,
+                host.header("if-none-match").as_deref(),
+            )),
+            (Serve::Validate, Some(caller)) => Ok(json(valid(&caller))),
+            (Serve::Validate, None) => self.validate(host).await.map(json),
+        }
+    }
+
+    /// Whether the token in the body is good.
+    async fn validate<H: Host>(self: &Rc<Self>, host: &H) -> Result<String, Problem> {
+        let body = host.body(MAX_BODY_BYTES).await.map_err(|why| match why {
+            Unread::TooLarge => Problem::new(
+                Code::BodyTooLarge,
+                format!("at most {MAX_BODY_BYTES} bytes"),
+            ),
+            Unread::Broken => {
+                Problem::new(Code::InvalidRequest, "the body ended early or is no UTF-8")
+            }
+        })?;
+        let Validate { token } = read_json(&body)?;
+        let verified = self.verify(host, &token).await?;
+        Ok(match verified {
+            Ok(verified) => valid(&verified),
+            Err(why) => serde_json::json!({"valid": false, "error": why.to_string()}).to_string(),
+        })
+    }
+
+    /// The request as it goes on to the origin, under the edge's proof.
+    fn forward<H: Host>(
+        &self,
+        host: &H,
+        head: &Head,
+        caller: Option<&Verified>,
+        rates: &Rates<'_>,
+    ) -> Forward {
+        let request_id = host.new_request_id();
+        let address = head.address.to_string();
+        let target = format!("{}{}", head.path, head.query);
+        let subject = caller
+            .map(|caller| caller.claims.sub.to_string())
+            .unwrap_or_default();
+        let role = caller.map_or("", |caller| caller.claims.role.as_str());
+        let email = caller
+            .map(|caller| header_text(&caller.claims.email))
+            .unwrap_or_default();
+        let parts = Parts {
+            purpose: Purpose::Forward,
+            method: &head.method,
+            host: self
+                .config
+                .origin
+                .split_once("://")
+                .map_or("", |(_, host)| host),
+            target: &target,
+            address: &address,
+            subject: &subject,
+            role,
+            email: &email,
+            request_id: &request_id,
+        };
+        let proof = self.config.proof_key.prove(&parts, host.now());
+        let url = format!("{}{target}", self.config.origin);
+        let mut headers: Headers = vec![
+            (proof::PROOF, proof.into()),
+            (proof::ADDRESS, address.into()),
+            (proof::REQUEST_ID, request_id.clone().into()),
+        ];
+        if caller.is_some() {
+            headers.push((proof::SUBJECT, subject.into()));
+            headers.push((proof::ROLE, role.into()));
+            headers.push((proof::EMAIL, email.into()));
+        }
+        Forward {
+            url,
+            headers,
+            answer_headers: rates.headers().collect(),
+            request_id,
+        }
+    }
+}
+
+/// The limits that a request was counted against, for its answer to tell.
+#[derive(Default)]
+struct Rates<'a>(Vec<(&'a Limit, Decision)>);
+
+impl<'a> Rates<'a> {
+    /// Notes a decision; one that does not admit ends the request.
+    fn count(&mut self, decision: Option<Decision>, limit: &'a Limit) -> Result<(), Refusal> {
+        let Some(decision) = decision else {
+            return Ok(());
+        };
+        self.0.push((limit, decision));
+        if decision.admitted {
+            return Ok(());
+        }
+        let problem = Problem::new(
+            Code::RateLimited,
+            format!("the quota `{}` is used up for now", limit.name),
+        );
+        let mut refusal = self.refuse(problem);
+        refusal
+            .1
+            .push(("retry-after", decision.retry_after_secs.to_string().into()));
+        Err(refusal)
+    }
+
+    fn refuse(&self, problem: Problem) -> Refusal {
+        Refusal(problem, self.headers().collect())
+    }
+
+    /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
+    fn headers(&self) -> impl Iterator<Item = (&'static str, Cow<'static, str>)> {
+        let list = |field: fn(&(&Limit, Decision)) -> String| {
+            let fields: Vec<String> = self.0.iter().map(field).collect();
+            fields.join(", ")
+        };
+        let (policy, state) = (
+            list(|(limit, _)| limit.quota.policy_field(&limit.name)),
+            list(|(limit, decision)| decision.field(&limit.name)),
+        );
+        [("ratelimit-policy", policy), ("ratelimit", state)]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name, value.into()))
+    }
+}
+
+/// The body of `validate`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Validate {
+    token: String,
+}
+
+fn read_json<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(body)).map_err(|why| {
+        if !why.inner().is_data() {
+            return Problem::new(
+                Code::InvalidRequest,
+                format!("malformed JSON at column {}", why.inner().column()),
+            );
+        }
+        let pointer = format!("/{}", why.path().to_string().replace('.', "/"));
+        Problem::new(Code::ValidationFailed, "some fields are not valid").errors(vec![FieldError {
+            pointer,
+            detail: "must be `{\"token\": \"…\"}`".to_owned(),
+        }])
+    })
+}
+
+fn valid(caller: &Verified) -> String {
+    format!(
+        r#"{{"valid":true,"payload":{}}}"#,
+        jwt::payload(&caller.claims)
+    )
+}
+
+fn json(body: String) -> Answer {
+    let headers = vec![
+        ("content-type", "application/json".into()),
+        ("cache-control", "no-store".into()),
+    ];
+    Answer {
+        status: 200,
+        headers,
+        body,
+    }
+}
+
+/// The key set to the letter, or 304 where the client has it. RFC 9110 §13.1.2.
+fn jwks(published: &Published, if_none_match: Option<&str>) -> Answer {
+    let known = if_none_match.is_some_and(|tags| {
+        tags == "*"
+            || tags
+                .split(',')
+                .any(|tag| tag.trim().trim_start_matches("W/") == published.etag)
+    });
+    let mut headers: Headers = vec![("cache-control", CACHE_CONTROL.into())];
+    if !published.etag.is_empty() {
+        headers.push(("etag", published.etag.clone().into()));
+    }
+    if known {
+        return Answer {
+            status: 304,
+            headers,
+            body: String::new(),
+        };
+    }
+    headers.push(("content-type", "application/json".into()));
+    Answer {
+        status: 200,
+        headers,
+        body: published.body.clone(),
+    }
+}
+
+/// RFC 6750 §3: a request without credentials gets no error code.
+const fn challenge(code: Code) -> &'static str {
+    match code {
+        Code::InvalidToken => "Bearer error=\"invalid_token\"",
+        _ => "Bearer",
+    }
+}
+
+/// A text that any header can carry: what is not visible ASCII is percent-encoded.
+fn header_text(text: &str) -> String {
+    text.bytes()
+        .fold(String::with_capacity(text.len()), |mut out, byte| {
+            if byte.is_ascii_graphic() && byte != b'%' {
+                out.push(byte.into());
+            } else {
+                out.push_str(&format!("%{byte:02X}"));
+            }
+            out
+        })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! What the core needs of a platform, and what it gives back.
+//!
+//! There are three platforms: Workers, Spin, and the tests. One [`Host`] stands for one request
+//! on one of them.
+
+use std::{borrow::Cow, future::Future, net::IpAddr};
+
+use chrono::{DateTime, Utc};
+use shared::{
+    gcra::{Decision, Quota},
+    jwks::Key,
+    problem::{self, Code, Problem},
+    proof::REQUEST_ID,
+};
+
+/// The head of a request, read once.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The method, in capitals.
+    pub method: String,
+    /// The path as sent, without the query.
+    pub path: String,
+    /// The query as sent, with its question mark; or nothing.
+    pub query: String,
+    /// The client's address, from the one source that this platform trusts.
+    pub address: IpAddr,
+}
+
+/// A key set as the origin sent it.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// To the letter.
+    pub body: String,
+    /// Its `ETag`, or nothing.
+    pub etag: String,
+}
+
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unread {
+    /// It is larger than allowed.
+    TooLarge,
+    /// The client went away, or it is no UTF-8.
+    Broken,
+}
+
+/// A platform, for the time of one request.
+pub trait Host: Clone + 'static {
+    /// The platform's clock.
+    fn now(&self) -> DateTime<Utc>;
+
+    /// A new id for this request.
+    fn new_request_id(&self) -> String;
+
+    /// A header of the request, if it is there and is text.
+    fn header(&self, name: &'static str) -> Option<String>;
+
+    /// Whether `key` has made `signature` over `message`: the platform's own Ed25519, or ours.
+    fn has_signed(&self, key: &Key, message: &[u8], signature: &[u8; 64]) -> bool;
+
+    /// The request's body, of at most `limit` bytes.
+    fn body(&self, limit: usize) -> impl Future<Output = Result<String, Unread>>;
+
+    /// The key set at `url`; or why there is none, for the log.
+    fn fetch_keys(&self, url: &str) -> impl Future<Output = Result<Document, String>>;
+
+    /// Decides one request of `key` against `quota` in the one place that counts exactly; or
+    /// why it cannot, for the log.
+    fn admit(&self, key: &str, quota: Quota) -> impl Future<Output = Result<Decision, String>>;
+
+    /// Does something after the answer is on its way.
+    fn later(&self, work: impl Future<Output = ()> + 'static);
+
+    /// Writes a line to the platform's log.
+    fn log(&self, line: &str);
+}
+
+/// Headers, in the order that they are set.
+pub type Headers = Vec<(&'static str, Cow<'static, str>)>;
+
+/// What to do with a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Answer it here.
+    Answer(Answer),
+    /// Hand the host's own request on, body unread.
+    Forward(Forward),
+}
+
+/// An answer made at the edge.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: Headers,
+    /// Its body.
+    pub body: String,
+}
+
+/// A request that goes on. Whatever it carried under a name that [`is_reserved`] is dropped first.
+#[derive(Debug)]
+pub struct Forward {
+    /// Where to.
+    pub url: String,
+    /// Headers to set on the request.
+    pub headers: Headers,
+    /// Headers to set on the answer.
+    pub answer_headers: Headers,
+    /// The request's id.
+    pub request_id: String,
+}
+
+/// How long an upstream may take until its answer begins.
+pub const UPSTREAM_TIMEOUT_SECS: u32 = 30;
+
+/// Why there is no answer from behind the edge.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NotReached {
+    /// Nobody answers there.
+    Refused,
+    /// It took longer than [`UPSTREAM_TIMEOUT_SECS`].
+    TimedOut,
+}
+
+impl Answer {
+    /// A problem as an answer. `problem` names its request already.
+    #[must_use]
+    pub fn problem(problem: &Problem, mut headers: Headers) -> Self {
+        headers.push(("content-type", problem::CONTENT_TYPE.into()));
+        headers.push(("cache-control", "no-store".into()));
+        let body = serde_json::to_string(problem).expect("a problem is plain JSON");
+        Self {
+            status: problem.status,
+            headers,
+            body,
+        }
+    }
+
+    /// What a client gets from an edge that cannot start; its log says why.
+    #[must_use]
+    pub fn misconfigured(request_id: &str) -> Self {
+        let problem = Problem::new(
+            Code::Internal,
+            "the edge is misconfigured; its log says what to mend",
+        );
+        Self::problem(
+            &problem.instance(request_id),
+            vec![(REQUEST_ID, request_id.to_owned().into())],
+        )
+    }
+
+    /// What a client gets when nobody behind the edge answered.
+    #[must_use]
+    pub fn not_reached(why: NotReached, request_id: &str) -> Self {
+        let problem = match why {
+            NotReached::Refused => Problem::new(
+                Code::UpstreamUnreachable,
+                "the origin does not answer; try again soon",
+            ),
+            NotReached::TimedOut => Problem::new(
+                Code::UpstreamTimeout,
+                format!("the origin gave no answer within {UPSTREAM_TIMEOUT_SECS} s"),
+            ),
+        };
+        Self::problem(
+            &problem.instance(request_id),
+            vec![(REQUEST_ID, request_id.to_owned().into())],
+        )
+    }
+}
+
+/// Whether a header's name, in lower case, is ours to set. Some servers read `_` as `-`.
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
+    name.strip_prefix("tollgate")
+        .is_some_and(|rest| rest.starts_with(['-', '_']))
+}

@@ -1,0 +1,469 @@
+//! Which requests pass, to whom, and how often: data that an operator writes, in `[vars]` of
+//! `wrangler.toml` or a variable of `spin.toml`.
+//!
+//! A policy is parsed once, when an isolate starts. Unknown fields and impossible values are
+//! refused with the path of the mistake, so that a typing error is never an open door.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Deserialize;
+use shared::{claims::Role, gcra::Quota};
+
+/// A policy that holds together.
+#[derive(Debug)]
+pub struct Policy {
+    router: matchit::Router<Vec<usize>>,
+    routes: Vec<Route>,
+    limits: Vec<Limit>,
+    shield: Quota,
+}
+
+/// One route: what may be asked, by whom, and who answers.
+#[derive(Debug)]
+pub struct Route {
+    methods: Vec<String>,
+    /// Who answers.
+    pub to: Destination,
+    /// Whether a token is wanted.
+    pub auth: Auth,
+    /// The role that the token must have.
+    pub role: Option<Role>,
+    limits: Vec<usize>,
+}
+
+/// Who answers a route.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Destination {
+    /// The edge itself.
+    Edge(Serve),
+    /// The origin, under the edge's proof.
+    Origin,
+}
+
+/// What the edge answers itself.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Serve {
+    /// The key set, from memory.
+    Jwks,
+    /// Whether a token is good: one in the body of a POST, or the bearer's own.
+    Validate,
+    /// That the edge is up, and how old its copies are.
+    Health,
+}
+
+/// Whether a route wants a token.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// None is looked at.
+    #[default]
+    None,
+    /// One that is sent must be good.
+    Optional,
+    /// There must be a good one.
+    Required,
+}
+
+/// A named quota.
+#[derive(Debug)]
+pub struct Limit {
+    /// Its place among the policy's limits.
+    pub index: usize,
+    /// Its name, as `RateLimit-Policy` tells it.
+    pub name: String,
+    /// What is counted apart.
+    pub by: By,
+    /// How many, how often.
+    pub quota: Quota,
+    /// Whether it is counted exactly, in one place for all isolates.
+    pub exact: bool,
+}
+
+/// What a quota counts apart.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// The client's address; IPv6 by /64.
+    Address,
+    /// The token's `sub`.
+    User,
+    /// The token's `sid`.
+    Session,
+}
+
+/// What a path and a method lead to.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// A route.
+    Route(&'a Route),
+    /// The path is known, for these methods only.
+    OtherMethods(String),
+    /// Nothing.
+    Nothing,
+}
+
+/// Everything that is wrong with a policy.
+#[derive(Debug, thiserror::Error)]
+pub struct Mistakes(Vec<String>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "POLICY: {}", self.0.join("; POLICY: "))
+    }
+}
+
+impl Policy {
+    /// Parses a policy from its JSON. `scale` multiplies every quota, for tests and benches.
+    pub fn parse(json: &str, scale: u32) -> Result<Self, Mistakes> {
+        let raw: RawPolicy =
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json))
+                .map_err(|why| Mistakes(vec![format!("{}: {}", why.path(), why.inner())]))?;
+        let mut mistakes = Vec::new();
+        let shield =
+            quota(raw.shield.quota, raw.shield.period, "shield", &mut mistakes).scaled(scale);
+        let limits: Vec<Limit> = raw
+            .limits
+            .into_iter()
+            .enumerate()
+            .map(|(index, (name, limit))| Limit {
+                index,
+                quota: quota(
+                    limit.quota,
+                    limit.period,
+                    &format!("limits.{name}"),
+                    &mut mistakes,
+                )
+                .scaled(scale),
+                by: limit.by,
+                exact: limit.exact,
+                name,
+            })
+            .collect();
+        let mut paths: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut routes: Vec<Route> = Vec::new();
+        for (index, raw) in raw.routes.into_iter().enumerate() {
+            let at = format!("routes[{index}]");
+            if !raw.path.starts_with('/') {
+                mistakes.push(format!("{at}.path: must begin with a slash"));
+            }
+            let path = raw.path.clone();
+            let route = raw.parse(&at, &limits, &mut mistakes);
+            let siblings = paths.entry(path.clone()).or_default();
+            for (&other, method) in siblings
+                .iter()
+                .flat_map(|other| route.methods.iter().map(move |m| (other, m)))
+            {
+                if routes[other].methods.contains(method) {
+                    mistakes.push(format!(
+                        "{at}.methods: {method} {path} is routes[{other}] already"
+                    ));
+                }
+            }
+            siblings.push(index);
+            routes.push(route);
+        }
+        let mut router = matchit::Router::new();
+        for (path, indices) in paths {
+            let first = indices[0];
+            if let Err(why) = router.insert(path, indices) {
+                mistakes.push(format!("routes[{first}].path: {why}"));
+            }
+        }
+        if mistakes.is_empty() {
+            Ok(Self {
+                router,
+                routes,
+                limits,
+                shield,
+            })
+        } else {
+            Err(Mistakes(mistakes))
+        }
+    }
+
+    /// The route for a request. `HEAD` goes where `GET` goes. RFC 9110 §9.3.2.
+    #[must_use]
+    pub fn find(&self, method: &str, path: &str) -> Found<'_> {
+        let Ok(matched) = self.router.at(path) else {
+            return Found::Nothing;
+        };
+        let wanted = if method == "HEAD" { "GET" } else { method };
+        let routes = || matched.value.iter().map(|&index| &self.routes[index]);
+        match routes().find(|route| route.methods.iter().any(|allowed| allowed == wanted)) {
+            Some(route) => Found::Route(route),
+            None => Found::OtherMethods(
+                routes()
+                    .flat_map(|route| &route.methods)
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            ),
+        }
+    }
+
+    /// The coarse shield that stands before everything.
+    #[must_use]
+    pub const fn shield(&self) -> Quota {
+        self.shield
+    }
+
+    /// The limits of a route, in the order that it names them.
+    pub fn limits<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a Limit> {
+        route.limits.iter().map(|&index| &self.limits[index])
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPolicy {
+    #[serde(default)]
+    shield: RawShield,
+    #[serde(default)]
+    limits: BTreeMap<String, RawLimit>,
+    routes: Vec<RawRoute>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawShield {
+    quota: u32,
+    period: u32,
+}
+
+impl Default for RawShield {
+    fn default() -> Self {
+        Self {
+            quota: 3_000,
+            period: a_minute(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimit {
+    by: By,
+    quota: u32,
+    #[serde(default = "a_minute")]
+    period: u32,
+    #[serde(default)]
+    exact: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRoute {
+    path: String,
+    methods: Vec<String>,
+    serve: Option<Serve>,
+    upstream: Option<String>,
+    #[serde(default)]
+    auth: Auth,
+    role: Option<Role>,
+    #[serde(default)]
+    limits: Vec<String>,
+}
+
+const fn a_minute() -> u32 {
+    60
+}
+
+fn quota(limit: u32, period_secs: u32, at: &str, mistakes: &mut Vec<String>) -> Quota {
+    if limit == 0 {
+        mistakes.push(format!("{at}.quota: must be at least 1"));
+    }
+    if !(1..=86_400).contains(&period_secs) {
+        mistakes.push(format!("{at}.period: must be 1 to 86400 seconds"));
+    }
+    Quota { limit, period_secs }
+}
+
+impl RawRoute {
+    /// The route, with what is wrong with it added to `mistakes`.
+    fn parse(self, at: &str, limits: &[Limit], mistakes: &mut Vec<String>) -> Route {
+        let mut wrong = |field: &str, why: &str| mistakes.push(format!("{at}.{field}: {why}"));
+        if self.methods.is_empty() {
+            wrong("methods", "must name at least one");
+        }
+        for method in &self.methods {
+            if !["DELETE", "GET", "PATCH", "POST", "PUT"].contains(&method.as_str()) {
+                wrong(
+                    "methods",
+                    &format!("`{method}` is none of DELETE, GET, PATCH, POST, PUT"),
+                );
+            }
+        }
+        let to = match (self.serve, self.upstream.as_deref()) {
+            (Some(serve), None) => Destination::Edge(serve),
+            (None, Some("origin")) => Destination::Origin,
+            (None, Some(other)) => {
+                wrong(
+                    "upstream",
+                    &format!("`{other}` is unknown; there is `origin`"),
+                );
+                Destination::Origin
+            }
+            _ => {
+                wrong("upstream", "there must be either `serve` or `upstream`");
+                Destination::Origin
+            }
+        };
+        if to == Destination::Origin
+            && (self.path == "/internal" || self.path.starts_with("/internal/"))
+        {
+            wrong("path", "`/internal` is never forwarded");
+        }
+        if self.role.is_some() && self.auth != Auth::Required {
+            wrong("role", "needs `auth = \"required\"`");
+        }
+        let mut named = Vec::new();
+        for name in &self.limits {
+            match limits.iter().position(|limit| limit.name == *name) {
+                None => wrong("limits", &format!("`{name}` is not defined under `limits`")),
+                Some(index) if limits[index].by != By::Address && self.auth != Auth::Required => {
+                    wrong(
+                        "limits",
+                        &format!(
+                            "`{name}` counts by who signed in and needs `auth = \"required\"`"
+                        ),
+                    );
+                    named.push(index);
+                }
+                Some(index) => named.push(index),
+            }
+        }
+        Route {
+            methods: self.methods,
+            to,
+            auth: self.auth,
+            role: self.role,
+            limits: named,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(json: &str) -> String {
+        Policy::parse(json, 1).expect_err(json).to_string()
+    }
+
+    fn routed(policy: &Policy, method: &str, path: &str) -> String {
+        match policy.find(method, path) {
+            Found::Route(route) => format!("{:?}", route.to),
+            Found::OtherMethods(methods) => methods,
+            Found::Nothing => "nothing".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_request_finds_its_route_by_method_and_path() {
+        let policy = Policy::parse(
+            r#"{"routes": [
+                {"path": "/keys", "methods": ["GET"], "serve": "jwks"},
+                {"path": "/sessions/{id}", "methods": ["DELETE"], "upstream": "origin"},
+                {"path": "/sessions/{id}", "methods": ["GET"], "serve": "health"}
+            ]}"#,
+            1,
+        )
+        .expect("a good policy");
+        for (method, path, leads_to) in [
+            ("GET", "/keys", "Edge(Jwks)"),
+            ("HEAD", "/keys", "Edge(Jwks)"),
+            ("POST", "/keys", "GET"),
+            ("GET", "/keys/", "nothing"),
+            ("GET", "/Keys", "nothing"),
+            ("GET", "/%6beys", "nothing"),
+            ("DELETE", "/sessions/1", "Origin"),
+            ("GET", "/sessions/1", "Edge(Health)"),
+            ("PUT", "/sessions/1", "DELETE, GET"),
+            ("GET", "/sessions/1/2", "nothing"),
+            ("GET", "", "nothing"),
+        ] {
+            assert_eq!(routed(&policy, method, path), leads_to, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_path() {
+        for (json, named) in [
+            ("{}", "missing field `routes`"),
+            (r#"{"routes": [], "x": 1}"#, "unknown field `x`"),
+            (
+                r#"{"routes": [{"path": "/a", "methods": ["GET"], "serve": "tea"}]}"#,
+                "routes[0].serve: unknown variant",
+            ),
+            (
+                r#"{"routes": [{"path": "/a", "methods": ["GET"], "serve": "jwks", "auht": 1}]}"#,
+                "unknown field `auht`",
+            ),
+            (
+                r#"{"routes": [{"path": "/a", "methods": [], "serve": "jwks"}]}"#,
+                "routes[0].methods: must name",
+            ),
+            (
+                r#"{"routes": [{"path": "/a", "methods": ["GETS"], "serve": "jwks"}]}"#,
+                "routes[0].methods: `GETS`",
+            ),
+            (
+                r#"{"routes": [{"path": "/a", "methods": ["GET"]}]}"#,
+                "routes[0].upstream: there must be",
+            ),
+            (
+                r#"{"routes": [{"path": "/a", "methods": ["GET"], "upstream": "x"}]}"#,
+                "routes[0].upstream: `x`",
+            ),
+            (
+                r#"{"routes": [{"path": "a", "methods": ["GET"], "serve": "jwks"}]}"#,
+                "routes[0].path: must begin",
+            ),
+            (
+                r#"{"routes": [{"path": "/{a}{b}", "methods": ["GET"], "serve": "jwks"}]}"#,
+                "routes[0].path: ",
+            ),
+            (
+                r#"{"routes": [{"path": "/internal/x", "methods": ["GET"], "upstream": "origin"}]}"#,
+                "never forwarded",
+            ),
+            (
+                r#"{"routes": [{"path": "/a", "methods": ["GET"], "serve": "jwks", "role": "admin"}]}"#,
+                "routes[0].role",
+            ),
+            (
+                r#"{"routes": [{"path": "/a", "methods": ["GET"], "serve": "jwks", "limits": ["x"]}]}"#,
+                "`x` is not defined",
+            ),
+            (
+                r#"{"routes": [], "limits": {"a": {"by": "address", "quota": 0}}}"#,
+                "limits.a.quota: must be at least 1",
+            ),
+            (
+                r#"{"routes": [], "shield": {"period": 0}}"#,
+                "shield.period: must be 1 to",
+            ),
+            (
+                r#"{"limits": {"u": {"by": "user", "quota": 1}},
+                    "routes": [{"path": "/a", "methods": ["GET"], "serve": "jwks", "limits": ["u"]}]}"#,
+                "`u` counts by who signed in",
+            ),
+            (
+                r#"{"routes": [{"path": "/a", "methods": ["GET"], "serve": "jwks"},
+                               {"path": "/a", "methods": ["GET"], "serve": "health"}]}"#,
+                "routes[1].methods: GET /a is routes[0] already",
+            ),
+        ] {
+            assert!(mistakes(json).contains(named), "{json}: {}", mistakes(json));
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_named_at_once() {
+        let two = mistakes(
+            r#"{"routes": [{"path": "/a", "methods": [], "serve": "jwks", "limits": ["x"]}]}"#,
+        );
+        assert!(two.contains("methods") && two.contains("limits"), "{two}");
+    }
+}

@@ -1,0 +1,1 @@
+//! Spin. The only file that names `spin_sdk`.
