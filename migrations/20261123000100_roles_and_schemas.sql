@@ -38,3 +38,6 @@ RETURN nullif(current_setting('tollgate.user', true), '')::uuid;
 
 REVOKE ALL ON FUNCTION auth.acting_user() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION auth.acting_user() TO tollgate_app, tollgate_definer;
+
+-- The readiness probe compares the schema with its build.
+GRANT SELECT ON _sqlx_migrations TO tollgate_app;

@@ -36,9 +36,9 @@ $$;
 
 -- The state of the session that an access token names; no row when there is none.
 CREATE FUNCTION auth.session_state(p_session uuid, p_user uuid)
-RETURNS TABLE (live boolean, status text, email text, role text)
+RETURNS TABLE (live boolean, status text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT s.revoked_at IS NULL AND s.expires_at > now(), u.status, u.email, u.role
+    SELECT s.revoked_at IS NULL AND s.expires_at > now(), u.status
     FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
     WHERE s.id = p_session AND s.user_id = p_user;
 $$;
@@ -60,7 +60,7 @@ $$;
 --   refused   the session or its account is no more; nothing is written
 CREATE FUNCTION auth.refresh(p_session uuid, p_counter integer, p_grace interval, p_address inet, p_agent text)
 RETURNS TABLE (
-    outcome text, counter integer, user_id uuid, email text, name text, role text,
+    outcome text, counter integer, user_id uuid, email text, name text, email_verified boolean, role text,
     client_id text, authenticated_at timestamptz, amr text[]
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -71,7 +71,7 @@ DECLARE
 BEGIN
     SELECT * INTO s FROM auth.sessions WHERE id = p_session FOR UPDATE;
     v_now := clock_timestamp();
-    SELECT u.id, u.email, u.name, u.role INTO user_id, email, name, role
+    SELECT u.id, u.email, u.name, u.email_verified, u.role INTO user_id, email, name, email_verified, role
     FROM auth.users u WHERE u.id = s.user_id AND u.status = 'active';
     IF NOT FOUND OR s.revoked_at IS NOT NULL OR s.expires_at <= v_now THEN
         outcome := 'refused';

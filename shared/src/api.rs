@@ -98,7 +98,7 @@ impl Body for Validate {
 }
 
 /// `POST /credits/use`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct UseCredits {
     /// How much; more than nothing.
     pub amount: Price,

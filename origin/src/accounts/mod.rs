@@ -1,0 +1,32 @@
+//! Accounts: registering, and signing in with a password. What a sign-in opens is a session.
+
+mod passwords;
+mod routes;
+mod store;
+
+pub use passwords::{NotHashed, Passwords};
+pub use routes::router;
+pub use store::{own, role};
+
+/// Why an account could not be made or signed in to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody has the address.
+    #[error("the e-mail address is taken")]
+    EmailTaken,
+    /// No such account, or not its password; nobody learns which.
+    #[error("e-mail or password is wrong")]
+    InvalidCredentials,
+    /// The password was right.
+    #[error("the e-mail address is not verified")]
+    EmailNotVerified,
+    /// The password was right.
+    #[error("the account is disabled")]
+    Disabled,
+    /// The password could not be hashed.
+    #[error(transparent)]
+    Password(#[from] NotHashed),
+    /// The database failed.
+    #[error("accounts in the database")]
+    Database(#[from] sqlx::Error),
+}

@@ -1,0 +1,127 @@
+//! Registering and signing in.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::post,
+};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use shared::{
+    api::{Device, Login, Register, Registered, User},
+    claims::Role,
+};
+
+use crate::{
+    app::App,
+    door::Body,
+    error::Error as Failure,
+    front::Client,
+    rim,
+    sessions::{self, NewSession},
+};
+
+use super::{Error, passwords::Comparison, store};
+
+/// The calls about accounts.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/api/v1/auth/register", post(register))
+        .route("/api/v1/auth/login", post(login))
+}
+
+async fn register(
+    State(app): State<App>,
+    client: Client,
+    Body(body): Body<Register>,
+) -> Result<(StatusCode, Json<Registered>), Failure> {
+    let phc = app
+        .passwords
+        .hash(body.password)
+        .await
+        .map_err(Error::from)?;
+    let user = User {
+        id: rim::new_id(),
+        email: body.email.as_str().to_owned(),
+        name: body.name.as_ref().map(|name| name.as_str().to_owned()),
+        email_verified: false,
+        role: Role::User,
+    };
+    let normalised = body.email.normalised();
+    let usable = !app.config.require_email_verification;
+    let account = store::NewAccount {
+        id: user.id,
+        email: &user.email,
+        email_normalised: &normalised,
+        name: user.name.as_deref(),
+        phc: &phc,
+        email_hash: &email_hash(&app.config.email_hash_key, &normalised),
+        bonus: usable.then_some(app.config.credits.credits_signup_bonus.thousandths()),
+    };
+    store::register(app.db.pool(), &account, &client).await?;
+    Ok((StatusCode::CREATED, Json(Registered { user })))
+}
+
+async fn login(
+    State(app): State<App>,
+    client: Client,
+    Body(body): Body<Login>,
+) -> Result<impl IntoResponse, Failure> {
+    let account = store::by_email(app.db.pool(), &body.email.normalised())
+        .await
+        .map_err(Error::from)?;
+    let phc = account.as_ref().map(|account| account.phc.clone());
+    let comparison = app
+        .passwords
+        .compare(body.password, phc)
+        .await
+        .map_err(Error::from)?;
+    let (Some(account), Comparison::Matches { rehashed }) = (&account, comparison) else {
+        let user = account.map(|account| account.user.id);
+        store::record_failure(app.db.pool(), user, &client)
+            .await
+            .map_err(Error::from)?;
+        return Err(Error::InvalidCredentials.into());
+    };
+    if !account.is_active {
+        return Err(Error::Disabled.into());
+    }
+    if app.config.require_email_verification && !account.user.email_verified {
+        return Err(Error::EmailNotVerified.into());
+    }
+
+    let now = rim::now();
+    let user = account.user.clone();
+    let mut transaction = app.db.as_user(user.id).await?;
+    if let Some(phc) = rehashed {
+        store::set_password(&mut transaction, user.id, &phc).await?;
+    }
+    let session = NewSession {
+        user: user.id,
+        device_id: body.device_id.as_ref().map(Device::as_str),
+        device_name: body.device_name.as_ref().map(Device::as_str),
+        remember: body.remember_me,
+    };
+    let opened = sessions::open(&app, &mut transaction, session, &client, now).await?;
+    sessions::record(
+        &mut transaction,
+        user.id,
+        Some(opened.family.session),
+        "sign_in",
+        &client,
+    )
+    .await?;
+    let tokens = sessions::tokens(&app, user, &opened.family, now)?;
+    transaction.commit().await?;
+    Ok(([(header::SET_COOKIE, opened.cookie)], Json(tokens)))
+}
+
+/// Remembers an address without keeping it.
+fn email_hash(key: &crate::config::Key, normalised: &str) -> [u8; 32] {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(key.as_slice()).expect("HMAC takes a key of any length");
+    mac.update(normalised.as_bytes());
+    mac.finalize().into_bytes().into()
+}

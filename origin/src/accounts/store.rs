@@ -1,0 +1,131 @@
+//! The SQL of accounts.
+
+use shared::{api::User, claims::Role, ids::UserId};
+use sqlx::{PgConnection, PgPool};
+
+use crate::front::Client;
+
+use super::Error;
+
+/// An account as somebody registers it.
+pub struct NewAccount<'a> {
+    pub id: UserId,
+    pub email: &'a str,
+    pub email_normalised: &'a str,
+    pub name: Option<&'a str>,
+    pub phc: &'a str,
+    /// Keyed, of the normalised address: what a bonus is remembered by.
+    pub email_hash: &'a [u8],
+    /// In thousandths; none until the account is usable.
+    pub bonus: Option<i64>,
+}
+
+/// Makes the account, its wallet and its bonus.
+pub async fn register(db: &PgPool, account: &NewAccount<'_>, client: &Client) -> Result<(), Error> {
+    sqlx::query!(
+        r#"SELECT auth.register($1, $2, $3, $4, $5, $6, $7, $8::text::inet, $9) AS "done: ()""#,
+        account.id.uuid(),
+        account.email,
+        account.email_normalised,
+        account.name,
+        account.phc,
+        account.email_hash,
+        account.bonus,
+        client.address_text(),
+        client.agent,
+    )
+    .fetch_one(db)
+    .await
+    .map_err(|error| {
+        match error
+            .as_database_error()
+            .and_then(|error| error.constraint())
+        {
+            Some("users_email_taken") => Error::EmailTaken,
+            _ => error.into(),
+        }
+    })?;
+    Ok(())
+}
+
+/// An account, and the hash to compare a password with.
+pub struct Account {
+    pub user: User,
+    pub is_active: bool,
+    pub phc: String,
+}
+
+/// The account of an address.
+pub async fn by_email(db: &PgPool, email_normalised: &str) -> sqlx::Result<Option<Account>> {
+    let row = sqlx::query!(
+        r#"SELECT id AS "id!", email AS "email!", name, role AS "role!", status AS "status!",
+                  email_verified AS "email_verified!", phc AS "phc!"
+           FROM auth.account_by_email($1)"#,
+        email_normalised
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| {
+        Ok(Account {
+            user: User {
+                id: row.id.into(),
+                email: row.email,
+                name: row.name,
+                email_verified: row.email_verified,
+                role: role(&row.role)?,
+            },
+            is_active: row.status == "active",
+            phc: row.phc,
+        })
+    })
+    .transpose()
+}
+
+/// The acting user's own row.
+pub async fn own(db: &mut PgConnection) -> sqlx::Result<User> {
+    let row = sqlx::query!("SELECT id, email, name, email_verified, role FROM auth.users")
+        .fetch_one(db)
+        .await?;
+    Ok(User {
+        id: row.id.into(),
+        email: row.email,
+        name: row.name,
+        email_verified: row.email_verified,
+        role: role(&row.role)?,
+    })
+}
+
+/// Replaces the acting user's hash.
+pub async fn set_password(db: &mut PgConnection, user: UserId, phc: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE auth.passwords SET phc = $2, changed_at = now() WHERE user_id = $1",
+        user.uuid(),
+        phc
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Writes down that somebody tried, whether or not the account exists.
+pub async fn record_failure(
+    db: &PgPool,
+    user: Option<UserId>,
+    client: &Client,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"SELECT auth.record_failed_sign_in($1, $2::text::inet, $3) AS "done: ()""#,
+        user.map(UserId::uuid),
+        client.address_text(),
+        client.agent
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(())
+}
+
+/// A role from the database, whose CHECK knows the same three.
+pub fn role(text: &str) -> sqlx::Result<Role> {
+    text.parse()
+        .map_err(|why| sqlx::Error::Decode(Box::new(why)))
+}

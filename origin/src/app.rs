@@ -1,0 +1,103 @@
+//! The parts of the origin, and the router over all of them.
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
+    response::{IntoResponse, Response},
+};
+use shared::{gcra::Quota, ids::SessionId, jwt::Expect};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    accounts::{self, NotHashed, Passwords},
+    config::Config,
+    credits::{self, Ledger},
+    db::Db,
+    error::Error,
+    front,
+    keys::{self, Keys, RELOAD_SECS},
+    limits::Limit,
+    rim, sessions,
+};
+
+/// What handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// What the operator said.
+    pub config: Arc<Config>,
+    /// The database, under the runtime role.
+    pub db: Db,
+    /// The signing keys.
+    pub keys: Arc<Keys>,
+    /// What access tokens of ours say about where they are from and for.
+    pub expect: Arc<Expect>,
+    /// The password queue.
+    pub passwords: Passwords,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Refreshes of one session.
+    pub refreshes: Arc<Limit<SessionId>>,
+}
+
+impl App {
+    /// The parts, as configured. Neither the database nor the keys are there yet.
+    pub fn new(config: Config) -> Result<Self, NotHashed> {
+        let db = Db::new(config.database.database_url.clone(), config.database_pool);
+        Ok(Self {
+            keys: Arc::new(Keys::new(config.sealing.key_encryption_key.clone())),
+            expect: Arc::new(Expect {
+                issuer: config.public_url.as_str().to_owned(),
+                audience: config.token_audience.clone(),
+            }),
+            passwords: Passwords::new(&config.passwords)?,
+            ledger: Ledger::new(db.clone(), config.credits),
+            refreshes: Arc::new(Limit::new(
+                "refresh",
+                Quota::per_minute(60).scaled(config.limit_scale),
+            )),
+            config: Arc::new(config),
+            db,
+        })
+    }
+
+    /// Keeps the keys as the database has them, and rotates them when it is time.
+    pub async fn tend_keys(self) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(RELOAD_SECS.into()));
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.keys.reload(self.db.pool(), rim::now()).await {
+                tracing::warn!(%error, "the signing keys stay as they were");
+            }
+        }
+    }
+}
+
+/// Every public route.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .merge(accounts::router())
+        .merge(sessions::router())
+        .merge(keys::router())
+        .merge(credits::router())
+        .fallback(async || Error::NotFound)
+        .method_not_allowed_fallback(async || Error::MethodNotAllowed)
+        .layer(DefaultBodyLimit::max(app.config.max_body_bytes))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(app.clone(), front::front))
+        .with_state(app)
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast::<String>()
+        .map(|message| *message)
+        .or_else(|panic| {
+            panic
+                .downcast::<&str>()
+                .map(|message| (*message).to_owned())
+        });
+    Error::Panicked(message.unwrap_or_default()).into_response()
+}

@@ -1,0 +1,295 @@
+//! Configuration: environment variables, or flags of the same names, parsed once into one typed
+//! struct. What is missing or wrong names itself and stops the start; a secret is never printed,
+//! not even when it is the one that is wrong.
+
+use std::{
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration,
+};
+
+use argon2::Params;
+use base64ct::{Base64, Encoding};
+use clap::{
+    Arg, Command, Parser, Subcommand,
+    builder::{StringValueParser, TypedValueParser},
+    error::ErrorKind,
+};
+use http::Uri;
+use shared::{credits::Credits, proof::ProofKey};
+use sqlx::postgres::PgConnectOptions;
+use zeroize::Zeroizing;
+
+use crate::sessions::RefreshKeys;
+
+/// Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
+#[derive(Parser)]
+#[command(version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+/// What the program can do.
+#[derive(Subcommand)]
+pub enum Task {
+    /// Migrate the database, then serve until SIGTERM or Ctrl-C.
+    Serve(Box<Config>),
+    /// Migrate the database, and that is all.
+    Migrate(Database),
+    /// Look after the keys that sign tokens.
+    Keys {
+        /// The database they are in.
+        #[command(flatten)]
+        database: Database,
+        /// What opens them.
+        #[command(flatten)]
+        sealing: Sealing,
+        /// What to do with them.
+        #[command(subcommand)]
+        task: KeysTask,
+    },
+}
+
+/// What can be done with signing keys.
+#[derive(Subcommand)]
+pub enum KeysTask {
+    /// Publish the next key; it signs once every cache must have seen it.
+    Rotate,
+    /// List them.
+    List,
+    /// Drop one at once, with every token that it signed.
+    Revoke {
+        /// Its id.
+        kid: String,
+    },
+}
+
+/// Where the data is.
+#[derive(clap::Args)]
+pub struct Database {
+    /// postgres://… of a role that may migrate; requests are served as `tollgate_app`.
+    #[arg(long, env, hide_env_values = true, value_parser = secret("a postgres:// URL", |text| text.parse::<PgConnectOptions>().ok()))]
+    pub database_url: PgConnectOptions,
+}
+
+/// What opens sealed keys.
+#[derive(clap::Args)]
+pub struct Sealing {
+    /// Seals the private keys in the database: 32 bytes in base64.
+    #[arg(long, env, hide_env_values = true, value_parser = secret("32 bytes in base64", key))]
+    pub key_encryption_key: Key,
+}
+
+/// A secret key of 32 bytes, wiped when dropped.
+pub type Key = Zeroizing<[u8; 32]>;
+
+/// Everything that `serve` can be told.
+#[derive(clap::Args)]
+pub struct Config {
+    /// The database.
+    #[command(flatten)]
+    pub database: Database,
+    /// The most connections to the database.
+    #[arg(long, env, default_value = "16")]
+    pub database_pool: u32,
+    /// Where to listen.
+    #[arg(long, env, default_value = "127.0.0.1:3001")]
+    pub listen: SocketAddr,
+    /// Where to listen for probes: /health/live, /health/ready.
+    #[arg(long, env, default_value = "127.0.0.1:3002")]
+    pub private_listen: SocketAddr,
+    /// What clients reach us by, and the `iss` of every token: no trailing slash.
+    #[arg(long, env)]
+    pub public_url: PublicUrl,
+    /// The `aud` of access tokens.
+    #[arg(long, env, default_value = "tollgate")]
+    pub token_audience: String,
+
+    /// What opens the signing keys.
+    #[command(flatten)]
+    pub sealing: Sealing,
+    /// Make refresh tokens: `1:<32 bytes in base64>,2:…`. The highest version makes them, all verify.
+    #[arg(long, env, hide_env_values = true,
+          value_parser = secret("comma-separated version:base64 pairs, with versions of 0 to 255 and 32 bytes each", refresh_keys))]
+    pub refresh_token_keys: RefreshKeys,
+    /// Hashes addresses that had their sign-up bonus: 32 bytes in base64. Never changes.
+    #[arg(long, env, hide_env_values = true, value_parser = secret("32 bytes in base64", key))]
+    pub email_hash_key: Key,
+    /// Shared with the edge, which proves with it whom it speaks for: 32 bytes in base64.
+    #[arg(long, env, hide_env_values = true, value_parser = secret("32 bytes in base64", |text| key(text).map(ProofKey::new)))]
+    pub edge_proof_key: ProofKey,
+
+    /// How long after a rotation the token before it still gets the same answer.
+    #[arg(long, env, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub refresh_grace: Duration,
+    /// Whether an address must be verified before its account can be used.
+    #[arg(long, env, default_value = "true", action = clap::ArgAction::Set)]
+    pub require_email_verification: bool,
+
+    /// Password hashing.
+    #[command(flatten)]
+    pub passwords: PasswordConfig,
+    /// Free credits.
+    #[command(flatten)]
+    pub credits: CreditsConfig,
+
+    /// The largest body that is read, in bytes.
+    #[arg(long, env, default_value = "65536")]
+    pub max_body_bytes: usize,
+    /// Multiplies every quota, for tests and benches: refused unless `PUBLIC_URL` is on loopback.
+    #[arg(long, env, default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_scale: u32,
+}
+
+/// How passwords are hashed, and how many may wait for it.
+#[derive(clap::Args, Clone)]
+pub struct PasswordConfig {
+    /// Memory of one hash, in KiB.
+    #[arg(long, env, default_value_t = Params::DEFAULT_M_COST)]
+    pub argon2_memory_kib: u32,
+    /// Passes over that memory.
+    #[arg(long, env, default_value_t = Params::DEFAULT_T_COST)]
+    pub argon2_passes: u32,
+    /// Lanes.
+    #[arg(long, env, default_value_t = Params::DEFAULT_P_COST)]
+    pub argon2_lanes: u32,
+    /// How many are hashed at once; the cores of the machine by default.
+    #[arg(long, env)]
+    pub password_workers: Option<NonZeroUsize>,
+    /// How many may wait before sign-ins are answered 503.
+    #[arg(long, env, default_value = "64")]
+    pub password_queue: usize,
+}
+
+/// What credits come for free.
+#[derive(clap::Args, Clone, Copy)]
+pub struct CreditsConfig {
+    /// Free credits of a new account, once for an address.
+    #[arg(long, env, default_value = "150")]
+    pub credits_signup_bonus: Credits,
+    /// Free credits of each UTC day on which somebody looks or spends.
+    #[arg(long, env, default_value = "5")]
+    pub credits_daily: Credits,
+    /// Whether what is left of a day's credits goes with the day.
+    #[arg(long, env, default_value = "false", action = clap::ArgAction::Set)]
+    pub credits_daily_expires: bool,
+}
+
+impl Config {
+    /// What no field can say alone.
+    pub fn check(&self) -> Result<(), String> {
+        if self.limit_scale != 1 && !self.public_url.is_loopback() {
+            return Err(
+                "LIMIT_SCALE is for tests: PUBLIC_URL must be on loopback to set it".to_owned(),
+            );
+        }
+        self.passwords
+            .params()
+            .map_err(|why| format!("ARGON2_MEMORY_KIB, ARGON2_PASSES or ARGON2_LANES: {why}"))?;
+        Ok(())
+    }
+}
+
+impl PasswordConfig {
+    /// The parameters of argon2id.
+    pub fn params(&self) -> argon2::Result<Params> {
+        Params::new(
+            self.argon2_memory_kib,
+            self.argon2_passes,
+            self.argon2_lanes,
+            None,
+        )
+    }
+}
+
+/// An absolute http or https URL without a trailing slash.
+#[derive(Clone, Debug)]
+pub struct PublicUrl {
+    text: String,
+    uri: Uri,
+}
+
+impl PublicUrl {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether browsers reach us by TLS.
+    pub fn is_https(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
+    }
+
+    fn is_loopback(&self) -> bool {
+        let host = self.uri.host().unwrap_or_default();
+        host == "localhost"
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+impl FromStr for PublicUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let uri: Uri = text.parse().map_err(|_| "not a URL")?;
+        let absolute = matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none();
+        if !absolute || text.ends_with('/') {
+            return Err("must be http:// or https://, without a trailing slash");
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            uri,
+        })
+    }
+}
+
+fn key(text: &str) -> Option<Key> {
+    let mut key = Zeroizing::new([0; 32]);
+    let decoded = Base64::decode(text, key.as_mut()).ok()?.len();
+    (decoded == 32).then_some(key)
+}
+
+fn refresh_keys(text: &str) -> Option<RefreshKeys> {
+    let keys: BTreeMap<u8, Key> = text
+        .split(',')
+        .map(|pair| {
+            let (version, bytes) = pair.split_once(':')?;
+            Some((version.parse().ok()?, key(bytes)?))
+        })
+        .collect::<Option<_>>()?;
+    RefreshKeys::new(keys)
+}
+
+/// Parses a value that clap must not repeat in its complaint.
+fn secret<T: Clone + Send + Sync + 'static>(
+    must_be: &'static str,
+    parse: fn(&str) -> Option<T>,
+) -> impl TypedValueParser<Value = T> {
+    #[derive(Clone)]
+    struct Secret<T>(&'static str, fn(&str) -> Option<T>);
+
+    impl<T: Clone + Send + Sync + 'static> TypedValueParser for Secret<T> {
+        type Value = T;
+
+        fn parse_ref(
+            &self,
+            command: &Command,
+            arg: Option<&Arg>,
+            value: &std::ffi::OsStr,
+        ) -> Result<T, clap::Error> {
+            let text = Zeroizing::new(StringValueParser::new().parse_ref(command, arg, value)?);
+            (self.1)(&text).ok_or_else(|| {
+                let name = arg
+                    .and_then(Arg::get_env)
+                    .map(|name| name.to_string_lossy().into_owned());
+                let message = format!("{} must be {}\n", name.unwrap_or_default(), self.0);
+                command.clone().error(ErrorKind::ValueValidation, message)
+            })
+        }
+    }
+
+    Secret(must_be, parse)
+}

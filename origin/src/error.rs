@@ -1,0 +1,249 @@
+//! The one map from errors to problems, and the one line that a fault of ours leaves in the log.
+
+use std::error::Error as _;
+
+use axum::{
+    extract::rejection::{PathRejection, QueryRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use shared::{
+    api::Refusal,
+    problem::{Code, Problem},
+    proof::NoProof,
+};
+
+use crate::{accounts, accounts::NotHashed, credits, db, keys, sessions};
+
+/// When to come back after a queue was full, in seconds.
+const RETRY_AFTER_SECS: u32 = 2;
+
+/// Whatever a request can end in that is not its answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Accounts.
+    #[error(transparent)]
+    Account(#[from] accounts::Error),
+    /// Sessions.
+    #[error(transparent)]
+    Session(#[from] sessions::Error),
+    /// Credits.
+    #[error(transparent)]
+    Credits(#[from] credits::Error),
+    /// Keys.
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
+    /// The database, outside of any of them.
+    #[error("the database")]
+    Database(#[from] sqlx::Error),
+    /// The edge's proof is there and does not hold.
+    #[error(transparent)]
+    Proof(#[from] NoProof),
+    /// The body is wrong.
+    #[error("the body was refused")]
+    Body(Refusal),
+    /// The body says that it is something else.
+    #[error("the body is not application/json")]
+    NotJson,
+    /// The body is larger than the limit.
+    #[error("the body has more than {limit} bytes")]
+    TooLarge {
+        /// In bytes.
+        limit: usize,
+    },
+    /// The body ended before it was whole.
+    #[error("the body broke off")]
+    BrokenOff,
+    /// The query is wrong.
+    #[error(transparent)]
+    Query(#[from] QueryRejection),
+    /// A part of the path is wrong.
+    #[error(transparent)]
+    Path(#[from] PathRejection),
+    /// No such path.
+    #[error("no such path")]
+    NotFound,
+    /// No such method on this path.
+    #[error("no such method")]
+    MethodNotAllowed,
+    /// The deadline passed.
+    #[error("the request took too long")]
+    TooSlow,
+    /// A handler panicked.
+    #[error("a handler panicked: {0}")]
+    Panicked(String),
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Body(refusal)
+    }
+}
+
+impl Error {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::Account(error) => account(error),
+            Self::Session(error) => session(error),
+            Self::Credits(error) => credit(error),
+            Self::Keys(error) => key(error),
+            Self::Database(error) => database(error),
+            Self::Proof(why) => Problem::new(Code::EdgeProofInvalid, why.to_string()),
+            Self::Body(refusal) => refusal.clone().into(),
+            Self::NotJson => plain(Code::UnsupportedMediaType),
+            Self::TooLarge { limit } => Problem::new(
+                Code::BodyTooLarge,
+                format!("The body may have {limit} bytes at the most"),
+            ),
+            Self::BrokenOff => Problem::new(Code::InvalidRequest, "The body broke off"),
+            Self::Query(_) => Problem::new(Code::InvalidRequest, "The query cannot be read"),
+            Self::Path(_) => Problem::new(Code::InvalidRequest, "The path cannot be read"),
+            Self::NotFound => plain(Code::NotFound),
+            Self::MethodNotAllowed => plain(Code::MethodNotAllowed),
+            Self::TooSlow => Problem::new(Code::Overloaded, "The request took too long"),
+            Self::Panicked(_) => plain(Code::Internal),
+        }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Self::Session(sessions::Error::TooOften(verdict)) = self {
+            headers.extend(verdict.headers());
+            headers.insert(
+                header::RETRY_AFTER,
+                verdict.decision.retry_after_secs.into(),
+            );
+        }
+        if matches!(
+            self,
+            Self::TooSlow | Self::Account(accounts::Error::Password(NotHashed::QueueFull))
+        ) {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECS.into());
+        }
+        if let Some(challenge) = self.challenge() {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        headers
+    }
+
+    /// RFC 6750 §3: a reason only where a token was shown.
+    fn challenge(&self) -> Option<HeaderValue> {
+        let Self::Session(error) = self else {
+            return None;
+        };
+        match error {
+            sessions::Error::NoToken => Some(HeaderValue::from_static("Bearer")),
+            sessions::Error::BadToken(_) | sessions::Error::Ended => HeaderValue::try_from(
+                format!("Bearer error=\"invalid_token\", error_description=\"{error}\""),
+            )
+            .ok(),
+            _ => None,
+        }
+    }
+}
+
+fn account(error: &accounts::Error) -> Problem {
+    match error {
+        accounts::Error::EmailTaken => plain(Code::EmailTaken),
+        accounts::Error::InvalidCredentials => plain(Code::InvalidCredentials),
+        accounts::Error::EmailNotVerified => plain(Code::EmailNotVerified),
+        accounts::Error::Disabled => plain(Code::AccountDisabled),
+        accounts::Error::Password(NotHashed::QueueFull) => plain(Code::Overloaded),
+        accounts::Error::Password(NotHashed::Failed(_) | NotHashed::Died(_)) => {
+            plain(Code::Internal)
+        }
+        accounts::Error::Database(error) => database(error),
+    }
+}
+
+fn session(error: &sessions::Error) -> Problem {
+    match error {
+        sessions::Error::NoToken => plain(Code::Unauthenticated),
+        sessions::Error::BadToken(why) => {
+            Problem::new(Code::InvalidToken, sentence(&why.to_string()))
+        }
+        sessions::Error::Ended => plain(Code::SessionRevoked),
+        sessions::Error::Disabled => plain(Code::AccountDisabled),
+        // The words that existing clients compare with.
+        sessions::Error::BadRefreshToken => {
+            Problem::new(Code::InvalidRefreshToken, "Invalid refresh token")
+        }
+        sessions::Error::TooOften(_) => plain(Code::RateLimited),
+        sessions::Error::NoSuchSession => Problem::new(Code::NotFound, "There is no such session"),
+        sessions::Error::Keys(error) => key(error),
+        sessions::Error::Database(error) => database(error),
+    }
+}
+
+fn credit(error: &credits::Error) -> Problem {
+    match error {
+        credits::Error::Insufficient {
+            available,
+            required,
+        } => {
+            let number = |credits| serde_json::to_value(credits).expect("an amount is a number");
+            Problem::new(
+                Code::InsufficientCredits,
+                format!("{required} credits needed, {available} available"),
+            )
+            .with("available", number(available))
+            .with("required", number(required))
+        }
+        credits::Error::Mismatch => plain(Code::IdempotencyMismatch),
+        credits::Error::TwoKeys => Problem::new(
+            Code::InvalidRequest,
+            "The Idempotency-Key header and the field idempotencyKey differ",
+        ),
+        credits::Error::BadKey => Problem::new(
+            Code::InvalidRequest,
+            "The Idempotency-Key header must be 1 to 255 printable ASCII characters",
+        ),
+        credits::Error::NoWallet | credits::Error::UnknownOutcome(_) => plain(Code::Internal),
+        credits::Error::Database(error) => database(error),
+    }
+}
+
+fn key(error: &keys::Error) -> Problem {
+    match error {
+        keys::Error::Unavailable => plain(Code::KeysUnavailable),
+        keys::Error::Unreadable(_) | keys::Error::Unknown(_) => plain(Code::Internal),
+        keys::Error::Database(error) => database(error),
+    }
+}
+
+fn database(error: &sqlx::Error) -> Problem {
+    plain(if db::is_outage(error) {
+        Code::DatabaseUnavailable
+    } else {
+        Code::Internal
+    })
+}
+
+fn plain(code: Code) -> Problem {
+    Problem::new(code, code.title())
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let problem = self.problem();
+        let status =
+            StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            let causes: Vec<String> = std::iter::successors(self.source(), |&error| error.source())
+                .map(ToString::to_string)
+                .collect();
+            tracing::error!(error = %self, ?causes, code = problem.code.as_str(), "a request failed");
+        }
+        let mut response = (status, self.headers()).into_response();
+        // The front writes it down, with the request's id.
+        response.extensions_mut().insert(problem);
+        response
+    }
+}

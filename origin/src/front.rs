@@ -1,0 +1,140 @@
+//! What every request passes first: who is asking and by which id, the edge's proof, the log
+//! span, the deadline, and the one place where an error becomes the problem that clients read.
+
+use std::{net::IpAddr, net::SocketAddr, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, FromRequestParts, Request, State},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
+    middleware::Next,
+    response::Response,
+};
+use chrono::{DateTime, Utc};
+use shared::{
+    problem::{self, Problem},
+    proof::{self, ProofKey, Purpose},
+};
+use tokio::time::timeout;
+use tracing::{Instrument, info_span};
+use uuid::Uuid;
+
+use crate::{app::App, error::Error, rim};
+
+/// No answer takes longer, and no wait in it either.
+const DEADLINE: Duration = Duration::from_secs(15);
+const MAX_AGENT_CHARS: usize = 400;
+
+/// Who is asking, as far as the connection and the edge say.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Where from: the edge's word, or the other end of the connection.
+    pub address: Option<IpAddr>,
+    /// With which program, cut to a length that fits a list.
+    pub agent: Option<String>,
+}
+
+impl Client {
+    /// The address as SQL reads it.
+    pub fn address_text(&self) -> Option<String> {
+        self.address.map(|address| address.to_string())
+    }
+}
+
+impl FromRequestParts<App> for Client {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
+        Ok(parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .expect("the front has put it there"))
+    }
+}
+
+/// The middleware around every route.
+pub async fn front(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let agent = header(request.headers(), header::USER_AGENT.as_str())
+        .map(|agent| agent.chars().take(MAX_AGENT_CHARS).collect());
+    let vouched = vouched(&request, &app.config.edge_proof_key, rim::now());
+    let (address, request_id) = match &vouched {
+        Ok(Some((address, request_id))) => (*address, request_id.clone()),
+        Ok(None) | Err(_) => (peer(&request), rim::new_id::<Uuid>().to_string()),
+    };
+    let span =
+        info_span!("request", %request_id, method = %request.method(), path = request.uri().path());
+    request.extensions_mut().insert(Client { address, agent });
+
+    let answer = async {
+        vouched?;
+        let response = timeout(DEADLINE, next.run(request))
+            .await
+            .map_err(|_| Error::TooSlow)?;
+        tracing::debug!(status = response.status().as_u16(), "answered");
+        Ok::<_, Error>(response)
+    };
+    let mut response = answer
+        .instrument(span)
+        .await
+        .unwrap_or_else(axum::response::IntoResponse::into_response);
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let body =
+            serde_json::to_vec(&problem.instance(&request_id)).expect("a problem is plain JSON");
+        *response.body_mut() = Body::from(body);
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(problem::CONTENT_TYPE),
+        );
+    }
+    if let Ok(request_id) = HeaderValue::try_from(request_id) {
+        response.headers_mut().insert(proof::REQUEST_ID, request_id);
+    }
+    response
+}
+
+/// The client's address and the request's id under the edge's proof. Without a proof the
+/// edge's headers mean nothing; with one that does not hold, neither does the request.
+fn vouched(
+    request: &Request,
+    key: &ProofKey,
+    now: DateTime<Utc>,
+) -> Result<Option<(Option<IpAddr>, String)>, Error> {
+    let headers = request.headers();
+    let Some(proof) = header(headers, proof::PROOF) else {
+        return Ok(None);
+    };
+    let text = |name| header(headers, name).unwrap_or_default();
+    let parts = proof::Parts {
+        purpose: Purpose::Forward,
+        method: request.method().as_str(),
+        host: header(headers, header::HOST.as_str())
+            .or_else(|| request.uri().authority().map(http::uri::Authority::as_str))
+            .unwrap_or_default(),
+        target: request
+            .uri()
+            .path_and_query()
+            .map_or("/", http::uri::PathAndQuery::as_str),
+        address: text(proof::ADDRESS),
+        subject: text(proof::SUBJECT),
+        role: text(proof::ROLE),
+        email: text(proof::EMAIL),
+        request_id: text(proof::REQUEST_ID),
+    };
+    key.check(&parts, proof, now)?;
+    Ok(Some((
+        parts.address.parse().ok(),
+        parts.request_id.to_owned(),
+    )))
+}
+
+fn peer(request: &Request) -> Option<IpAddr> {
+    request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map(|peer| peer.0.ip())
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}

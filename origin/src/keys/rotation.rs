@@ -1,0 +1,149 @@
+//! When a key takes over from another. Pure: what to do follows from the keys and the time.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use shared::claims::{ACCESS_TOKEN_LIFETIME_SECS, LEEWAY_SECS};
+
+/// How long a key signs.
+const TERM: TimeDelta = TimeDelta::days(30);
+/// How long a key is published before it signs: longer than any cache may serve a key set
+/// (`stale-if-error` is a day).
+pub const NOTICE: TimeDelta = TimeDelta::hours(25);
+/// How long a replica may go on signing with a key that another has retired.
+pub const RELOAD_SECS: u32 = 30;
+
+/// Where a key is in its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// Published, and signs nothing yet.
+    Next,
+    /// Signs.
+    Active,
+    /// Verifies what it has signed.
+    Retiring,
+}
+
+/// The part of a key that its life depends on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Term {
+    /// Its id.
+    pub kid: String,
+    /// Where it is.
+    pub state: State,
+    /// When it signs, or signed, its first token.
+    pub activate_at: DateTime<Utc>,
+    /// When the last token it signed has expired, once it is retiring.
+    pub remove_at: Option<DateTime<Utc>>,
+}
+
+/// One change to the keys.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Make a key in this state, to sign from this time on.
+    Make(State, DateTime<Utc>),
+    /// Let it verify until this time.
+    Retire(String, DateTime<Utc>),
+    /// Let it sign.
+    Activate(String),
+    /// Forget it.
+    Remove(String),
+}
+
+/// What to do now, in this order.
+pub fn plan(keys: &[Term], now: DateTime<Utc>) -> Vec<Step> {
+    let find = |state| keys.iter().find(|key| key.state == state);
+    let over = keys
+        .iter()
+        .filter(|key| key.remove_at.is_some_and(|at| at <= now));
+    let mut steps: Vec<Step> = over.map(|key| Step::Remove(key.kid.clone())).collect();
+    match (find(State::Active), find(State::Next)) {
+        (None, None) => steps.push(Step::Make(State::Active, now)),
+        // The active one was revoked: better a key that some caches lack than none.
+        (None, Some(next)) => steps.push(Step::Activate(next.kid.clone())),
+        (Some(active), None) if active.activate_at + TERM - NOTICE <= now => {
+            steps.push(Step::Make(
+                State::Next,
+                (active.activate_at + TERM).max(now + NOTICE),
+            ));
+        }
+        (Some(active), Some(next)) if next.activate_at <= now => {
+            let tail = ACCESS_TOKEN_LIFETIME_SECS + LEEWAY_SECS + RELOAD_SECS;
+            steps.push(Step::Retire(
+                active.kid.clone(),
+                now + TimeDelta::seconds(tail.into()),
+            ));
+            steps.push(Step::Activate(next.kid.clone()));
+        }
+        (Some(_), _) => {}
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).expect("a time")
+    }
+
+    fn term(
+        kid: &str,
+        state: State,
+        activate_at: DateTime<Utc>,
+        remove_at: Option<DateTime<Utc>>,
+    ) -> Term {
+        Term {
+            kid: kid.to_owned(),
+            state,
+            activate_at,
+            remove_at,
+        }
+    }
+
+    #[test]
+    fn the_first_key_signs_at_once() {
+        assert_eq!(plan(&[], start()), [Step::Make(State::Active, start())]);
+    }
+
+    #[test]
+    fn a_key_is_published_25_hours_before_it_signs() {
+        let keys = [term("a", State::Active, start(), None)];
+        let takeover = start() + TERM;
+        let notice = takeover - NOTICE;
+        assert_eq!(plan(&keys, notice - TimeDelta::seconds(1)), []);
+        assert_eq!(plan(&keys, notice), [Step::Make(State::Next, takeover)]);
+        let late = takeover + TimeDelta::days(3);
+        assert_eq!(plan(&keys, late), [Step::Make(State::Next, late + NOTICE)]);
+    }
+
+    #[test]
+    fn a_key_takes_over_at_its_time_and_the_old_one_outlives_its_tokens() {
+        let keys = [
+            term("a", State::Active, start(), None),
+            term("b", State::Next, start() + TERM, None),
+        ];
+        let takeover = start() + TERM;
+        assert_eq!(plan(&keys, takeover - TimeDelta::seconds(1)), []);
+        let gone = takeover + TimeDelta::seconds(900 + 30 + 30);
+        assert_eq!(
+            plan(&keys, takeover),
+            [
+                Step::Retire("a".to_owned(), gone),
+                Step::Activate("b".to_owned())
+            ]
+        );
+
+        let keys = [
+            term("a", State::Retiring, start(), Some(gone)),
+            term("b", State::Active, takeover, None),
+        ];
+        assert_eq!(plan(&keys, gone - TimeDelta::seconds(1)), []);
+        assert_eq!(plan(&keys, gone), [Step::Remove("a".to_owned())]);
+    }
+
+    #[test]
+    fn a_revoked_key_is_replaced_at_once() {
+        let keys = [term("b", State::Next, start() + TERM, None)];
+        assert_eq!(plan(&keys, start()), [Step::Activate("b".to_owned())]);
+    }
+}

@@ -1,0 +1,122 @@
+//! The command line: serve, migrate, look after keys.
+
+use std::{
+    io::{IsTerminal, stdout},
+    net::SocketAddr,
+};
+
+use anyhow::Context;
+use axum::Router;
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use origin::{
+    App, MIGRATOR,
+    config::{Cli, Config, Database, KeysTask, Sealing, Task},
+    health, keys, rim, router,
+};
+use sqlx::{Connection, PgConnection};
+use tokio::{net::TcpListener, signal};
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    log_to_stdout();
+    match cli.task {
+        Task::Serve(config) => serve(*config).await,
+        Task::Migrate(database) => migrate(&database).await,
+        Task::Keys {
+            database,
+            sealing,
+            task,
+        } => tend_keys(&database, &sealing, task).await,
+    }
+}
+
+/// Lines for people at a terminal, JSON elsewhere; `LOG_FORMAT` overrides, `RUST_LOG` filters.
+fn log_to_stdout() {
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env_lossy();
+    let format = std::env::var("LOG_FORMAT").ok();
+    let lines = format.map_or_else(|| stdout().is_terminal(), |format| format != "json");
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
+    if lines {
+        subscriber.init()
+    } else {
+        subscriber.json().flatten_event(true).init()
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    if let Err(why) = config.check() {
+        Cli::command().error(ErrorKind::ValueValidation, why).exit();
+    }
+    migrate(&config.database).await?;
+    let (public, private) = (config.listen, config.private_listen);
+    let app = App::new(config)?;
+    app.keys
+        .reload(app.db.pool(), rim::now())
+        .await
+        .context("loading the signing keys")?;
+    tokio::spawn(app.clone().tend_keys());
+    tokio::try_join!(
+        listen("public", public, router(app.clone())),
+        listen("private", private, health::router(app))
+    )?;
+    Ok(())
+}
+
+/// Serves until told to stop, then finishes what it has begun.
+async fn listen(port: &str, address: SocketAddr, router: Router) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listening on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, port, "listening");
+    axum::serve(
+        listener,
+        router.into_make_service_with_connect_info::<SocketAddr>(),
+    )
+    .with_graceful_shutdown(told_to_stop())
+    .await?;
+    Ok(())
+}
+
+async fn told_to_stop() {
+    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())
+        .expect("SIGTERM can be listened for");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = signal::ctrl_c() => {}
+    }
+}
+
+async fn connect(database: &Database) -> anyhow::Result<PgConnection> {
+    PgConnection::connect_with(&database.database_url)
+        .await
+        .context("connecting to DATABASE_URL")
+}
+
+async fn migrate(database: &Database) -> anyhow::Result<()> {
+    MIGRATOR
+        .run(&mut connect(database).await?)
+        .await
+        .context("migrating the database")
+}
+
+async fn tend_keys(database: &Database, sealing: &Sealing, task: KeysTask) -> anyhow::Result<()> {
+    let (mut db, sealing) = (connect(database).await?, &sealing.key_encryption_key);
+    match task {
+        KeysTask::Rotate => keys::rotate(&mut db, sealing, rim::now()).await?,
+        KeysTask::Revoke { kid } => keys::revoke(&mut db, sealing, &kid, rim::now()).await?,
+        KeysTask::List => {}
+    }
+    for key in keys::list(&mut db).await? {
+        println!(
+            "{}  {:<8}  signs from {}",
+            key.kid,
+            format!("{:?}", key.state).to_lowercase(),
+            key.activate_at
+        );
+    }
+    Ok(())
+}

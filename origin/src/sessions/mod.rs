@@ -1,0 +1,136 @@
+//! Sessions: a device that is signed in. Each has short access tokens, which anybody can
+//! verify, and a family of refresh tokens, of which one is good at a time. The rule of who may
+//! refresh is one SQL function, `auth.refresh`, that decides with the row locked.
+
+mod bearer;
+mod cookie;
+mod refresh_token;
+mod routes;
+mod store;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use shared::{
+    api::{SignedIn, User},
+    claims::{ACCESS_TOKEN_LIFETIME_SECS, AccessClaims},
+    ids::SessionId,
+    jwt,
+};
+use sqlx::PgConnection;
+
+use crate::{app::App, front::Client, keys, limits, rim};
+
+pub use bearer::{Bearer, Caller};
+pub use refresh_token::{Presented, RefreshKeys};
+pub use routes::router;
+pub use store::{NewSession, record};
+
+/// Why a session could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No access token where one is needed.
+    #[error("no access token")]
+    NoToken,
+    /// An access token that is not believed.
+    #[error(transparent)]
+    BadToken(#[from] jwt::Rejected),
+    /// The token's session was revoked or has expired.
+    #[error("the session has ended")]
+    Ended,
+    /// The session's account was disabled.
+    #[error("the account is disabled")]
+    Disabled,
+    /// A refresh token that is not good; which of the reasons, nobody learns.
+    #[error("the refresh token is not good")]
+    BadRefreshToken,
+    /// The session refreshes too often.
+    #[error("too many refreshes")]
+    TooOften(limits::Verdict),
+    /// None of the caller's sessions.
+    #[error("no such session")]
+    NoSuchSession,
+    /// There is nothing to sign with.
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
+    /// The database failed.
+    #[error("sessions in the database")]
+    Database(#[from] sqlx::Error),
+}
+
+/// What the tokens of a session say about it.
+pub struct Family {
+    /// The session.
+    pub session: SessionId,
+    /// Who was signed in: a direct client, or an app.
+    pub client_id: String,
+    /// When the person last proved who they are.
+    pub authenticated_at: DateTime<Utc>,
+    /// How.
+    pub amr: Vec<String>,
+    /// Which refresh token is the good one.
+    pub counter: i32,
+    /// What its MAC covers.
+    pub salt: Vec<u8>,
+}
+
+/// A session that was just opened.
+pub struct Opened {
+    /// What its tokens say.
+    pub family: Family,
+    /// The `Set-Cookie` of its browser.
+    pub cookie: String,
+}
+
+/// Opens a session for the acting user, who has just proved who they are.
+pub async fn open(
+    app: &App,
+    db: &mut PgConnection,
+    session: NewSession<'_>,
+    client: &Client,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Opened> {
+    let (cookie, cookie_hash) = cookie::make(&app.config.public_url, session.remember);
+    let family = Family {
+        session: rim::new_id(),
+        client_id: shared::claims::FIRST_PARTY.to_owned(),
+        authenticated_at: now,
+        amr: vec!["pwd".to_owned()],
+        counter: 0,
+        salt: rim::random::<16>().to_vec(),
+    };
+    store::insert(db, &family, &session, &cookie_hash, client).await?;
+    Ok(Opened { family, cookie })
+}
+
+/// The tokens of a session, for its answer.
+pub fn tokens(
+    app: &App,
+    user: User,
+    family: &Family,
+    now: DateTime<Utc>,
+) -> Result<SignedIn, keys::Error> {
+    let claims = AccessClaims {
+        iss: app.expect.issuer.clone(),
+        aud: app.expect.audience.clone(),
+        sub: user.id,
+        client_id: family.client_id.clone(),
+        sid: family.session,
+        jti: rim::new_id(),
+        iat: now,
+        exp: now + TimeDelta::seconds(ACCESS_TOKEN_LIFETIME_SECS.into()),
+        auth_time: family.authenticated_at,
+        email: user.email.clone(),
+        role: user.role,
+        amr: family.amr.clone(),
+    };
+    Ok(SignedIn {
+        access_token: jwt::sign(&claims, &app.keys.ring()?.signing),
+        refresh_token: app.config.refresh_token_keys.make(
+            family.session,
+            family.counter,
+            &family.salt,
+        ),
+        expires_in: ACCESS_TOKEN_LIFETIME_SECS,
+        token_type: "Bearer",
+        user,
+    })
+}

@@ -1,0 +1,181 @@
+//! Refreshing, looking at sessions, and ending them.
+
+use axum::{
+    Json, Router,
+    extract::{FromRequest, FromRequestParts, Path, Request, State, rejection::PathRejection},
+    http::{HeaderMap, header},
+    response::IntoResponse,
+    routing::{delete, get, post},
+};
+use shared::{
+    api::{CurrentSession, Done, Refresh, Session, SignedIn, Validate, Validity},
+    ids::{SessionId, UserId},
+};
+
+use crate::{accounts, app::App, door::Body, error::Error as Failure, front::Client, rim};
+
+use super::{Caller, Error, Presented, bearer, cookie, store, tokens};
+
+/// The calls about sessions.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/api/v1/auth/refresh", post(refresh))
+        .route("/api/v1/auth/logout", post(logout))
+        .route("/api/v1/auth/logout-all", post(logout_all))
+        .route("/api/v1/auth/validate", post(validate))
+        .route("/api/v1/auth/session", get(session))
+        .route("/api/v1/auth/sessions", get(sessions))
+        .route("/api/v1/auth/sessions/{id}", delete(end))
+}
+
+async fn refresh(
+    State(app): State<App>,
+    client: Client,
+    Body(body): Body<Refresh>,
+) -> Result<(HeaderMap, Json<SignedIn>), Failure> {
+    let (token, _, salt) = believe(&app, body.refresh_token.as_str()).await?;
+    let verdict = app.refreshes.admit(token.session, rim::now());
+    if !verdict.decision.admitted {
+        return Err(Error::TooOften(verdict).into());
+    }
+    let (user, family) = store::refresh(
+        app.db.pool(),
+        &token,
+        salt,
+        app.config.refresh_grace,
+        &client,
+    )
+    .await?;
+    Ok((
+        verdict.headers(),
+        Json(tokens(&app, user, &family, rim::now())?),
+    ))
+}
+
+/// A refresh token whose MAC is good, with its session's user and salt. Nothing was written.
+async fn believe(app: &App, text: &str) -> Result<(Presented, UserId, Vec<u8>), Error> {
+    let token = Presented::parse(text).ok_or(Error::BadRefreshToken)?;
+    let (user, salt) = store::salt(app.db.pool(), token.session)
+        .await?
+        .ok_or(Error::BadRefreshToken)?;
+    if !app.config.refresh_token_keys.made(&token, &salt) {
+        return Err(Error::BadRefreshToken);
+    }
+    Ok((token, user, salt))
+}
+
+/// By access token, or by refresh token when that is all that is left.
+async fn logout(
+    State(app): State<App>,
+    client: Client,
+    request: Request,
+) -> Result<impl IntoResponse, Failure> {
+    let (mut parts, body) = request.into_parts();
+    let (user, session) = match Caller::from_request_parts(&mut parts, &app).await {
+        Ok(caller) => (caller.user, caller.session),
+        Err(denied) => {
+            let shows_token = parts.headers.contains_key(header::AUTHORIZATION);
+            match Body::<Refresh>::from_request(Request::from_parts(parts, body), &app).await {
+                Ok(Body(body)) => {
+                    let (token, user, _) = believe(&app, body.refresh_token.as_str()).await?;
+                    (user, token.session)
+                }
+                Err(_) if shows_token => return Err(denied),
+                Err(refused) => return Err(refused),
+            }
+        }
+    };
+    let mut transaction = app.db.as_user(user).await?;
+    if store::revoke(&mut transaction, session).await? {
+        store::record(&mut transaction, user, Some(session), "sign_out", &client).await?;
+    }
+    transaction.commit().await?;
+    Ok(signed_out(&app, "Signed out"))
+}
+
+async fn logout_all(
+    State(app): State<App>,
+    caller: Caller,
+    client: Client,
+) -> Result<impl IntoResponse, Failure> {
+    let mut transaction = app.db.as_user(caller.user).await?;
+    store::revoke_all(&mut transaction).await?;
+    store::record(
+        &mut transaction,
+        caller.user,
+        Some(caller.session),
+        "sign_out_everywhere",
+        &client,
+    )
+    .await?;
+    transaction.commit().await?;
+    Ok(signed_out(&app, "Signed out everywhere"))
+}
+
+fn signed_out(app: &App, message: &'static str) -> impl IntoResponse + use<> {
+    (
+        [(header::SET_COOKIE, cookie::clear(&app.config.public_url))],
+        Json(Done {
+            success: true,
+            message,
+        }),
+    )
+}
+
+async fn validate(
+    State(app): State<App>,
+    Body(body): Body<Validate>,
+) -> Result<Json<Validity>, Failure> {
+    let verdict = match bearer::verify(&app, body.token.as_str()) {
+        Ok(claims) => bearer::check(&app, &claims).await.map(|_| claims),
+        Err(error) => Err(error),
+    };
+    match verdict {
+        Err(error @ (Error::BadToken(_) | Error::Ended | Error::Disabled)) => {
+            Ok(Json(Err(error).into()))
+        }
+        verdict => Ok(Json(Ok::<_, Error>(&verdict?).into())),
+    }
+}
+
+async fn session(State(app): State<App>, caller: Caller) -> Result<Json<CurrentSession>, Failure> {
+    let mut transaction = app.db.as_user(caller.user).await?;
+    let user = accounts::own(&mut transaction).await?;
+    let sessions = store::list(&mut transaction, caller.session).await?;
+    let session = sessions
+        .into_iter()
+        .find(|session| session.current)
+        .ok_or(Error::Ended)?;
+    Ok(Json(CurrentSession { user, session }))
+}
+
+async fn sessions(State(app): State<App>, caller: Caller) -> Result<Json<Vec<Session>>, Failure> {
+    let mut transaction = app.db.as_user(caller.user).await?;
+    Ok(Json(store::list(&mut transaction, caller.session).await?))
+}
+
+async fn end(
+    State(app): State<App>,
+    caller: Caller,
+    client: Client,
+    id: Result<Path<SessionId>, PathRejection>,
+) -> Result<Json<Done>, Failure> {
+    let Path(id) = id?;
+    let mut transaction = app.db.as_user(caller.user).await?;
+    if !store::revoke(&mut transaction, id).await? {
+        return Err(Error::NoSuchSession.into());
+    }
+    store::record(
+        &mut transaction,
+        caller.user,
+        Some(id),
+        "session_ended",
+        &client,
+    )
+    .await?;
+    transaction.commit().await?;
+    Ok(Json(Done {
+        success: true,
+        message: "The session has ended",
+    }))
+}

@@ -1,0 +1,215 @@
+//! The SQL of sessions.
+
+use std::time::Duration;
+
+use shared::{
+    api::{Session, User},
+    ids::{SessionId, UserId},
+};
+use sqlx::{PgConnection, PgPool};
+
+use crate::{accounts, front::Client};
+
+use super::{Error, Family, Presented};
+
+const LONGEST_DAYS: i32 = 180;
+
+/// How long a session lives without a refresh; `auth.refresh` slides it by as much.
+pub const fn slide_days(remember: bool) -> i32 {
+    if remember { 30 } else { 7 }
+}
+
+/// A session as its owner opens it.
+pub struct NewSession<'a> {
+    /// Whose.
+    pub user: UserId,
+    /// The device's own name for itself.
+    pub device_id: Option<&'a str>,
+    /// What its owner calls it.
+    pub device_name: Option<&'a str>,
+    /// Whether it slides further.
+    pub remember: bool,
+}
+
+/// Writes down a new session of the acting user.
+pub async fn insert(
+    db: &mut PgConnection,
+    family: &Family,
+    session: &NewSession<'_>,
+    cookie_hash: &[u8],
+    client: &Client,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO auth.sessions
+             (id, user_id, client_id, refresh_salt, cookie_hash, device_id, device_name, user_agent, address,
+              remember, amr, authenticated_at, expires_at, ends_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::inet, $10, $11, $12,
+                 now() + make_interval(days => $13), now() + make_interval(days => $14))",
+        family.session.uuid(),
+        session.user.uuid(),
+        family.client_id,
+        family.salt,
+        cookie_hash,
+        session.device_id,
+        session.device_name,
+        client.agent,
+        client.address_text(),
+        session.remember,
+        &family.amr,
+        family.authenticated_at,
+        slide_days(session.remember),
+        LONGEST_DAYS,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Writes down what the acting user did, in the transaction that does it.
+pub async fn record(
+    db: &mut PgConnection,
+    user: UserId,
+    session: Option<SessionId>,
+    r#type: &str,
+    client: &Client,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO auth.security_events (user_id, session_id, type, outcome, address, user_agent)
+         VALUES ($1, $2, $3, 'success', $4::text::inet, $5)",
+        user.uuid(),
+        session.map(SessionId::uuid),
+        r#type,
+        client.address_text(),
+        client.agent,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// How a session and its account stand.
+pub struct Standing {
+    /// Neither revoked nor expired.
+    pub live: bool,
+    /// The account may be used.
+    pub active: bool,
+}
+
+/// How the session of a token stands.
+pub async fn state(
+    db: &PgPool,
+    session: SessionId,
+    user: UserId,
+) -> sqlx::Result<Option<Standing>> {
+    sqlx::query_as!(
+        Standing,
+        r#"SELECT live AS "live!", status = 'active' AS "active!" FROM auth.session_state($1, $2)"#,
+        session.uuid(),
+        user.uuid()
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Whose session it is, and the salt of its refresh tokens.
+pub async fn salt(db: &PgPool, session: SessionId) -> sqlx::Result<Option<(UserId, Vec<u8>)>> {
+    let row = sqlx::query!(
+        r#"SELECT user_id AS "user_id!", salt AS "salt!" FROM auth.refresh_salt($1)"#,
+        session.uuid()
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (row.user_id.into(), row.salt)))
+}
+
+/// Lets Postgres decide what a token with a good MAC is worth.
+pub async fn refresh(
+    db: &PgPool,
+    token: &Presented,
+    salt: Vec<u8>,
+    grace: Duration,
+    client: &Client,
+) -> Result<(User, Family), Error> {
+    let row = sqlx::query!(
+        r#"SELECT outcome AS "outcome!", counter, user_id, email, name, email_verified, role, client_id,
+                  authenticated_at, amr
+           FROM auth.refresh($1, $2, make_interval(secs => $3), $4::text::inet, $5)"#,
+        token.session.uuid(),
+        token.counter,
+        grace.as_secs_f64(),
+        client.address_text(),
+        client.agent,
+    )
+    .fetch_one(db)
+    .await?;
+    if !matches!(
+        row.outcome.as_str(),
+        "rotated" | "repeated" | "raced" | "recovered"
+    ) {
+        tracing::info!(outcome = row.outcome, session = %token.session, "a refresh token was refused");
+        return Err(Error::BadRefreshToken);
+    }
+    let (Some(counter), Some(id), Some(email), Some(role)) =
+        (row.counter, row.user_id, row.email, row.role)
+    else {
+        return Err(Error::BadRefreshToken);
+    };
+    let (Some(email_verified), Some(client_id), Some(authenticated_at), Some(amr)) = (
+        row.email_verified,
+        row.client_id,
+        row.authenticated_at,
+        row.amr,
+    ) else {
+        return Err(Error::BadRefreshToken);
+    };
+    let user = User {
+        id: id.into(),
+        email,
+        name: row.name,
+        email_verified,
+        role: accounts::role(&role)?,
+    };
+    Ok((
+        user,
+        Family {
+            session: token.session,
+            client_id,
+            authenticated_at,
+            amr,
+            counter,
+            salt,
+        },
+    ))
+}
+
+/// The acting user's live sessions, the latest first.
+pub async fn list(db: &mut PgConnection, current: SessionId) -> sqlx::Result<Vec<Session>> {
+    sqlx::query_as!(
+        Session,
+        r#"SELECT id, id = $1 AS "current!", device_id, device_name, user_agent, host(address) AS ip_address,
+                  created_at, last_used_at, expires_at
+           FROM auth.sessions WHERE revoked_at IS NULL AND expires_at > now() ORDER BY last_used_at DESC"#,
+        current.uuid()
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Ends one of the acting user's live sessions; says whether there was one.
+pub async fn revoke(db: &mut PgConnection, session: SessionId) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "UPDATE auth.sessions SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL",
+        session.uuid()
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends all of the acting user's sessions.
+pub async fn revoke_all(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE auth.sessions SET revoked_at = now() WHERE revoked_at IS NULL")
+        .execute(db)
+        .await?;
+    Ok(())
+}
