@@ -12,15 +12,25 @@ export const publicKey = (bytes) => {
 export const hasSigned = (key, message, signature) => verify(null, message, key, signature);
 
 // Headers cross as one text, a name and a value each on a line of its own.
-function setAll(headers, text) {
+function pairs(text) {
   const lines = text.split("\n");
-  for (let i = 0; i + 1 < lines.length; i += 2) headers.set(lines[i], lines[i + 1]);
+  const headers = {};
+  for (let i = 0; i + 1 < lines.length; i += 2) headers[lines[i]] = lines[i + 1];
   return headers;
 }
 
-export function respond(status, headers, body) {
-  return new Response(body || null, { status, headers: setAll(new Headers(), headers) });
+function setAll(headers, text) {
+  for (const [name, value] of Object.entries(pairs(text))) headers.set(name, value);
 }
+
+// A plain object costs half of what `Headers` costs here.
+export function respond(status, headers, body) {
+  return new Response(body || null, { status, headers: pairs(headers) });
+}
+
+// The address by the one header that Cloudflare sets itself, whatever the client sent.
+export const head = (request) =>
+  `${request.method}\n${request.url}\n${request.headers.get("cf-connecting-ip") ?? ""}`;
 
 export const headerNames = (request) => [...request.headers.keys()].join("\n");
 

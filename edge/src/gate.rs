@@ -45,8 +45,7 @@ pub fn verify(
     tokens: &mut Tokens,
     has_signed: impl Fn(&Key, &[u8], &[u8; 64]) -> bool,
 ) -> Result<Rc<Verified>, Rejected> {
-    let digest = Tokens::digest(token);
-    if let Some(verified) = tokens.find(&digest) {
+    if let Some(verified) = tokens.find(token) {
         if verified.claims.is_expired(now) {
             return Err(Rejected::Expired);
         }
@@ -56,11 +55,8 @@ pub fn verify(
         return Ok(verified);
     }
     let (claims, key) = jwt::verify_with(token, keys, expect, now, has_signed)?;
-    let verified = Rc::new(Verified {
-        claims,
-        kid: key.kid().into(),
-    });
-    tokens.keep(digest, verified.clone());
+    let verified = Rc::new(Verified::new(claims, key.kid()));
+    tokens.keep(token, verified.clone());
     Ok(verified)
 }
 

@@ -9,7 +9,7 @@ use std::{borrow::Cow, cell::RefCell, rc::Rc};
 use serde::Deserialize;
 use shared::{
     gcra::Decision,
-    jwt::{self, Rejected},
+    jwt::Rejected,
     problem::{Code, FieldError, Problem},
     proof::{self, Parts, Purpose},
 };
@@ -443,10 +443,7 @@ fn read_json<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Problem> {
 }
 
 fn valid(caller: &Verified) -> String {
-    format!(
-        r#"{{"valid":true,"payload":{}}}"#,
-        jwt::payload(&caller.claims)
-    )
+    format!(r#"{{"valid":true,"payload":{}}}"#, caller.payload())
 }
 
 fn json(body: String) -> Answer {

@@ -46,6 +46,8 @@ const LIMITS: &str = "LIMITS";
 #[wasm_bindgen(raw_module = "../host.mjs")]
 extern "C" {
     fn respond(status: u16, headers: &str, body: &str) -> web_sys::Response;
+    /// Method, URL and client's address, a line each.
+    fn head(request: &web_sys::Request) -> String;
     #[wasm_bindgen(js_name = headerNames)]
     fn header_names(request: &web_sys::Request) -> String;
     #[wasm_bindgen(js_name = handOn)]
@@ -163,21 +165,20 @@ struct Parts {
 
 impl Workers {
     fn head(&self) -> Head {
-        let url = self.0.request.url();
+        let text = head(&self.0.request);
+        let mut lines = text.split('\n');
+        let mut line = || lines.next().unwrap_or_default();
+        let (method, url, address) = (line(), line(), line());
         let target = url
             .split_once("://")
             .and_then(|(_, rest)| rest.find('/').map(|slash| &rest[slash..]));
         let target = target.expect("the runtime gives an absolute URL with a path");
         let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
         Head {
-            method: self.0.request.method(),
+            method: method.to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),
-            // Cloudflare sets this header itself, whatever the client sent.
-            address: self
-                .header("cf-connecting-ip")
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            address: address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         }
     }
 
