@@ -4,6 +4,7 @@
 //! [`stack`] is the heart: a Postgres, the origin and the edge, started in order and stopped
 //! without a trace. `up` shows it to a person, `test` to the tests.
 
+mod bench;
 mod children;
 mod edge;
 mod postgres;
@@ -26,6 +27,9 @@ enum Task {
     Up(stack::Settings),
     /// Build the edge's worker into edge/build (Wrangler calls this by itself)
     Edge,
+    /// Measure, side by side with others, and fail when a goal is missed
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 #[tokio::main]
@@ -43,5 +47,6 @@ async fn run(task: Task) -> Result<()> {
     match task {
         Task::Up(settings) => up::up(settings).await,
         Task::Edge => edge::build().await,
+        Task::Bench(bench) => bench::run(bench).await,
     }
 }

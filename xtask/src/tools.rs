@@ -4,23 +4,14 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    sync::LazyLock,
 };
 
 use anyhow::{Context, Result, ensure};
+pub use tests::root;
 use tokio::process::Command;
 
 /// The oldest Node that runs npm for us. What needs a newer one gets it from `node_modules`.
 const OLDEST_NODE: u32 = 20;
-
-/// The checkout.
-pub fn root() -> &'static Path {
-    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
-        let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-        xtask.parent().expect("xtask lies in the checkout").into()
-    });
-    &ROOT
-}
 
 /// Where cargo puts what it builds.
 pub fn target_dir() -> PathBuf {

@@ -1,0 +1,104 @@
+//! `cargo xtask bench`: what Tollgate's speed is, against its goals and beside its peers.
+//!
+//! Figures are only worth something side by side: all contestants run at once and take turns,
+//! and of several rounds the median counts. A goal is a ratio, which holds on a noisy machine.
+
+mod edge;
+mod load;
+
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+/// What can be measured.
+#[derive(Subcommand)]
+pub enum Bench {
+    /// The worker under workerd: warm and cold tokens, forwarding, size
+    Edge(Options),
+}
+
+/// How to measure.
+#[derive(Args)]
+pub struct Options {
+    /// Print one line of JSON a figure instead of a table
+    #[arg(long)]
+    json: bool,
+    /// How long each contestant is measured in each round
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+}
+
+/// Measures, prints, and fails when a goal is missed.
+pub async fn run(bench: Bench) -> Result<()> {
+    let Bench::Edge(options) = bench;
+    let figures = edge::measure(options.seconds).await?;
+    if options.json {
+        for figure in &figures {
+            println!("{}", serde_json::to_string(figure)?);
+        }
+    } else {
+        print_table(&figures);
+    }
+    let missed = figures.iter().filter(|figure| !figure.is_met()).count();
+    ensure!(missed == 0, "{missed} of {} goals missed", figures.len());
+    Ok(())
+}
+
+/// One measurement of ours beside a peer's, or beside a limit.
+#[derive(Serialize)]
+struct Figure {
+    bench: &'static str,
+    case: &'static str,
+    unit: &'static str,
+    ours: f64,
+    peer: &'static str,
+    theirs: f64,
+    /// Ours by theirs.
+    ratio: f64,
+    #[serde(flatten)]
+    goal: Goal,
+}
+
+/// What the ratio should be.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Goal {
+    /// At least this.
+    #[serde(rename = "goal")]
+    AtLeast(f64),
+    /// At most this.
+    #[serde(rename = "goal_at_most")]
+    AtMost(f64),
+}
+
+impl Figure {
+    fn is_met(&self) -> bool {
+        match self.goal {
+            Goal::AtLeast(least) => self.ratio >= least,
+            Goal::AtMost(most) => self.ratio <= most,
+        }
+    }
+}
+
+fn print_table(figures: &[Figure]) {
+    println!(
+        "{:<8} {:>10}  {:<12} {:>10}  {:>6}  {:<8}",
+        "case", "ours", "peer", "theirs", "ratio", "goal"
+    );
+    for figure in figures {
+        let goal = match figure.goal {
+            Goal::AtLeast(least) => format!("≥ {least}"),
+            Goal::AtMost(most) => format!("≤ {most}"),
+        };
+        println!(
+            "{:<8} {:>10.0}  {:<12} {:>10.0}  {:>6.2}  {goal:<8} {} {}",
+            figure.case,
+            figure.ours,
+            figure.peer,
+            figure.theirs,
+            figure.ratio,
+            figure.unit,
+            if figure.is_met() { "" } else { "MISSED" },
+        );
+    }
+}
