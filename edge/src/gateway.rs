@@ -4,32 +4,27 @@
 //! What an isolate remembers lives in [`Gateway`]. Nothing is borrowed across an `await`, and on
 //! the common paths nothing awaits at all: a platform may poll once and have its answer.
 
-use std::{borrow::Cow, cell::RefCell, rc::Rc};
+use std::{cell::RefCell, fmt::Write, rc::Rc};
 
-use serde::Deserialize;
 use shared::{
-    gcra::Decision,
     jwt::Rejected,
-    problem::{Code, FieldError, Problem},
+    problem::{Code, Problem},
     proof::{self, Parts, Purpose},
 };
 
 use crate::{
+    answers::{Refusal, Validate, json, jwks, read_json, valid},
     config::Config,
     gate,
     host::{Answer, Forward, Head, Headers, Host, Outcome, Unread},
     keys::{Keep, Keys, Published},
-    limits::{Counts, Key},
-    policy::{Auth, By, Destination, Found, Limit, Route, Serve},
+    limits::{Counts, Key, Rates},
+    policy::{Auth, Destination, Found, Limit, Route, Serve},
     tokens::{Tokens, Verified},
 };
 
 /// A body that the edge reads is no larger than this.
 const MAX_BODY_BYTES: usize = 64 * 1_024;
-
-/// What the key set says of its own age, the same as at the origin.
-const CACHE_CONTROL: &str =
-    "public, max-age=300, stale-while-revalidate=3600, stale-if-error=86400";
 
 /// What an isolate knows and remembers.
 pub struct Gateway {
@@ -38,15 +33,6 @@ pub struct Gateway {
     tokens: RefCell<Tokens>,
     shield: RefCell<Counts>,
     counts: RefCell<Counts>,
-}
-
-/// A request that may not pass, and the headers that its answer carries besides.
-struct Refusal(Problem, Headers);
-
-impl From<Problem> for Refusal {
-    fn from(problem: Problem) -> Self {
-        Self(problem, Headers::new())
-    }
 }
 
 impl Gateway {
@@ -66,14 +52,7 @@ impl Gateway {
     pub async fn pass<H: Host>(self: &Rc<Self>, host: &H, head: &Head) -> Outcome {
         match self.try_pass(host, head).await {
             Ok(outcome) => outcome,
-            Err(Refusal(problem, mut headers)) => {
-                let request_id = host.new_request_id();
-                headers.push((proof::REQUEST_ID, request_id.clone().into()));
-                if problem.status == 401 {
-                    headers.push(("www-authenticate", challenge(problem.code).into()));
-                }
-                Outcome::Answer(Answer::problem(&problem.instance(request_id), headers))
-            }
+            Err(refusal) => Outcome::Answer(refusal.into_answer(host.new_request_id())),
         }
     }
 
@@ -81,44 +60,30 @@ impl Gateway {
         let route = self.find_route(head)?;
         self.shield(host, head)?;
         let mut rates = Rates::default();
-        for limit in self
-            .config
-            .policy
-            .limits(route)
-            .filter(|limit| limit.by == By::Address)
-        {
-            rates.count(self.count(host, limit, head, None).await, limit)?;
+        for limit in self.config.policy.limits_by_address(route) {
+            self.count(host, limit, Key::address(head.address), &mut rates)
+                .await?;
         }
-        let caller = self
-            .judge(host, route)
-            .await
-            .map_err(|problem| rates.refuse(problem))?;
-        for limit in self
+        let judged = self.judge(host, route).await;
+        let caller = judged.map_err(|problem| rates.refuse(problem))?;
+        for (limit, key) in self
             .config
             .policy
-            .limits(route)
-            .filter(|limit| limit.by != By::Address)
+            .limits_by_caller(route, caller.as_deref())
         {
-            rates.count(
-                self.count(host, limit, head, caller.as_deref()).await,
-                limit,
-            )?;
+            self.count(host, limit, key, &mut rates).await?;
         }
         match route.to {
             Destination::Edge(serve) => {
-                let mut answer = self
-                    .serve(serve, host, caller)
-                    .await
-                    .map_err(|problem| rates.refuse(problem))?;
+                let served = self.serve(serve, host, caller).await;
+                let mut answer = served.map_err(|problem| rates.refuse(problem))?;
                 answer.headers.extend(rates.headers());
                 Ok(Outcome::Answer(answer))
             }
-            Destination::Origin => Ok(Outcome::Forward(self.forward(
-                host,
-                head,
-                caller.as_deref(),
-                &rates,
-            ))),
+            Destination::Origin => {
+                let forward = self.forward(host, head, caller.as_deref(), &rates);
+                Ok(Outcome::Forward(forward))
+            }
         }
     }
 
@@ -152,28 +117,24 @@ impl Gateway {
     }
 
     /// Counts one request against a limit, in this isolate when the exact place is away.
-    async fn count<H: Host>(
+    async fn count<'a, H: Host>(
         &self,
         host: &H,
-        limit: &Limit,
-        head: &Head,
-        caller: Option<&Verified>,
-    ) -> Option<Decision> {
-        let key = Key::of(limit, head.address, caller.map(|caller| &caller.claims))?;
+        limit: &'a Limit,
+        key: Key,
+        rates: &mut Rates<'a>,
+    ) -> Result<(), Refusal> {
         if limit.exact {
             match host.admit(&key.name(&limit.name), limit.quota).await {
-                Ok(decision) => return Some(decision),
-                Err(why) => host.log(&format!(
-                    "limit={} counted in this isolate alone: {why}",
-                    limit.name
-                )),
+                Ok(decision) => return rates.note(limit, decision),
+                Err(why) => host.log(&format!("limit={} counted here alone: {why}", limit.name)),
             }
         }
-        Some(
-            self.counts
-                .borrow_mut()
-                .admit(limit.index, key, limit.quota, host.now()),
-        )
+        let decision = self
+            .counts
+            .borrow_mut()
+            .admit(limit.index, key, limit.quota, host.now());
+        rates.note(limit, decision)
     }
 
     /// Who is asking, where the route wants to know.
@@ -373,126 +334,6 @@ impl Gateway {
     }
 }
 
-/// The limits that a request was counted against, for its answer to tell.
-#[derive(Default)]
-struct Rates<'a>(Vec<(&'a Limit, Decision)>);
-
-impl<'a> Rates<'a> {
-    /// Notes a decision; one that does not admit ends the request.
-    fn count(&mut self, decision: Option<Decision>, limit: &'a Limit) -> Result<(), Refusal> {
-        let Some(decision) = decision else {
-            return Ok(());
-        };
-        self.0.push((limit, decision));
-        if decision.admitted {
-            return Ok(());
-        }
-        let problem = Problem::new(
-            Code::RateLimited,
-            format!("the quota `{}` is used up for now", limit.name),
-        );
-        let mut refusal = self.refuse(problem);
-        refusal
-            .1
-            .push(("retry-after", decision.retry_after_secs.to_string().into()));
-        Err(refusal)
-    }
-
-    fn refuse(&self, problem: Problem) -> Refusal {
-        Refusal(problem, self.headers().collect())
-    }
-
-    /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
-    fn headers(&self) -> impl Iterator<Item = (&'static str, Cow<'static, str>)> {
-        let list = |field: fn(&(&Limit, Decision)) -> String| {
-            let fields: Vec<String> = self.0.iter().map(field).collect();
-            fields.join(", ")
-        };
-        let (policy, state) = (
-            list(|(limit, _)| limit.quota.policy_field(&limit.name)),
-            list(|(limit, decision)| decision.field(&limit.name)),
-        );
-        [("ratelimit-policy", policy), ("ratelimit", state)]
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| (name, value.into()))
-    }
-}
-
-/// The body of `validate`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Validate {
-    token: String,
-}
-
-fn read_json<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(body)).map_err(|why| {
-        if !why.inner().is_data() {
-            return Problem::new(
-                Code::InvalidRequest,
-                format!("malformed JSON at column {}", why.inner().column()),
-            );
-        }
-        let pointer = format!("/{}", why.path().to_string().replace('.', "/"));
-        Problem::new(Code::ValidationFailed, "some fields are not valid").errors(vec![FieldError {
-            pointer,
-            detail: "must be `{\"token\": \"…\"}`".to_owned(),
-        }])
-    })
-}
-
-fn valid(caller: &Verified) -> String {
-    format!(r#"{{"valid":true,"payload":{}}}"#, caller.payload())
-}
-
-fn json(body: String) -> Answer {
-    let headers = vec![
-        ("content-type", "application/json".into()),
-        ("cache-control", "no-store".into()),
-    ];
-    Answer {
-        status: 200,
-        headers,
-        body,
-    }
-}
-
-/// The key set to the letter, or 304 where the client has it. RFC 9110 §13.1.2.
-fn jwks(published: &Published, if_none_match: Option<&str>) -> Answer {
-    let known = if_none_match.is_some_and(|tags| {
-        tags == "*"
-            || tags
-                .split(',')
-                .any(|tag| tag.trim().trim_start_matches("W/") == published.etag)
-    });
-    let mut headers: Headers = vec![("cache-control", CACHE_CONTROL.into())];
-    if !published.etag.is_empty() {
-        headers.push(("etag", published.etag.clone().into()));
-    }
-    if known {
-        return Answer {
-            status: 304,
-            headers,
-            body: String::new(),
-        };
-    }
-    headers.push(("content-type", "application/json".into()));
-    Answer {
-        status: 200,
-        headers,
-        body: published.body.clone(),
-    }
-}
-
-/// RFC 6750 §3: a request without credentials gets no error code.
-const fn challenge(code: Code) -> &'static str {
-    match code {
-        Code::InvalidToken => "Bearer error=\"invalid_token\"",
-        _ => "Bearer",
-    }
-}
-
 /// A text that any header can carry: what is not visible ASCII is percent-encoded.
 fn header_text(text: &str) -> String {
     text.bytes()
@@ -500,11 +341,8 @@ fn header_text(text: &str) -> String {
             if byte.is_ascii_graphic() && byte != b'%' {
                 out.push(byte.into());
             } else {
-                out.push_str(&format!("%{byte:02X}"));
+                write!(out, "%{byte:02X}").expect("a String takes all");
             }
             out
         })
 }
-
-#[cfg(test)]
-mod tests;

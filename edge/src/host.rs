@@ -125,6 +125,9 @@ pub enum NotReached {
 
 impl Answer {
     /// A problem as an answer. `problem` names its request already.
+    ///
+    /// # Panics
+    /// Never: a problem is strings, numbers and lists, which JSON can write.
     #[must_use]
     pub fn problem(problem: &Problem, mut headers: Headers) -> Self {
         headers.push(("content-type", problem::CONTENT_TYPE.into()));

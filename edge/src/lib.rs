@@ -1,9 +1,10 @@
 //! The gate at the edge. Start with [`gateway`], the path of a request told once.
 //!
-//! The core (`gateway`, `gate`, `policy`, `limits`, `keys`, `tokens`) knows no platform: what it
+//! The core (`gateway`, `gate`, `policy`, `limits`, `keys`, `tokens`, `answers`) knows no platform: what it
 //! needs from one is the [`host::Host`] trait. `worker` is Cloudflare's, `spin` is Spin's, and a
 //! native build has the core alone, for its tests.
 
+pub mod answers;
 pub mod config;
 pub mod gate;
 pub mod gateway;

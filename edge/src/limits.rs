@@ -1,15 +1,16 @@
 //! The isolate's own counting: a shield that costs no call. It is approximate, since each isolate
 //! counts for itself and forgets the keys it has not seen for longest when too many come.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 use chrono::{DateTime, Utc};
 use shared::{
-    claims::AccessClaims,
     gcra::{self, Decision, Quota},
+    ids::{SessionId, UserId},
+    problem::{Code, Problem},
 };
 
-use crate::policy::{By, Limit};
+use crate::{answers::Refusal, policy::Limit};
 
 /// How many keys each of the two generations holds. A key takes about 60 bytes.
 const GENERATION: usize = 16_384;
@@ -32,19 +33,21 @@ impl Key {
         Self { by: b'a', who }
     }
 
-    /// Counts as `limit` says, or not at all where nobody signed in.
+    /// Counts by the person who signed in.
     #[must_use]
-    pub fn of(limit: &Limit, address: IpAddr, claims: Option<&AccessClaims>) -> Option<Self> {
-        match limit.by {
-            By::Address => Some(Self::address(address)),
-            By::User => claims.map(|claims| Self {
-                by: b'u',
-                who: claims.sub.uuid().as_u128(),
-            }),
-            By::Session => claims.map(|claims| Self {
-                by: b's',
-                who: claims.sid.uuid().as_u128(),
-            }),
+    pub fn user(user: UserId) -> Self {
+        Self {
+            by: b'u',
+            who: user.uuid().as_u128(),
+        }
+    }
+
+    /// Counts by the device that signed in.
+    #[must_use]
+    pub fn session(session: SessionId) -> Self {
+        Self {
+            by: b's',
+            who: session.uuid().as_u128(),
         }
     }
 
@@ -79,6 +82,48 @@ impl Counts {
             self.elder = std::mem::take(&mut self.younger);
         }
         decision
+    }
+}
+
+/// The limits that a request was counted against, for its answer to tell.
+#[derive(Default)]
+pub struct Rates<'a>(Vec<(&'a Limit, Decision)>);
+
+impl<'a> Rates<'a> {
+    /// Notes a decision; one that does not admit ends the request.
+    pub fn note(&mut self, limit: &'a Limit, decision: Decision) -> Result<(), Refusal> {
+        self.0.push((limit, decision));
+        if decision.admitted {
+            return Ok(());
+        }
+        let detail = format!("the quota `{}` is used up for now", limit.name);
+        let mut refusal = self.refuse(Problem::new(Code::RateLimited, detail));
+        refusal
+            .1
+            .push(("retry-after", decision.retry_after_secs.to_string().into()));
+        Err(refusal)
+    }
+
+    /// A refusal that tells the limits too.
+    #[must_use]
+    pub fn refuse(&self, problem: Problem) -> Refusal {
+        Refusal(problem, self.headers().collect())
+    }
+
+    /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, Cow<'static, str>)> {
+        let list = |field: fn(&(&Limit, Decision)) -> String| {
+            let fields: Vec<String> = self.0.iter().map(field).collect();
+            fields.join(", ")
+        };
+        let (policy, state) = (
+            list(|(limit, _)| limit.quota.policy_field(&limit.name)),
+            list(|(limit, decision)| decision.field(&limit.name)),
+        );
+        [("ratelimit-policy", policy), ("ratelimit", state)]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name, value.into()))
     }
 }
 

@@ -338,19 +338,14 @@ impl DurableObject for Limiter {
     async fn alarm(&self) -> worker::Result<Response> {
         let storage = self.state.storage();
         let tat: Option<i64> = storage.get(TAT).await?;
-        match tat
-            .and_then(DateTime::from_timestamp_micros)
-            .filter(|full_again| *full_again > now())
-        {
-            Some(full_again) => {
-                storage
-                    .set_alarm(full_again + TimeDelta::seconds(1))
-                    .await?
-            }
-            None => {
-                storage.delete_all().await?;
-                self.tat.set(None);
-            }
+        let resting = tat.and_then(DateTime::from_timestamp_micros);
+        if let Some(full_again) = resting.filter(|full_again| *full_again > now()) {
+            storage
+                .set_alarm(full_again + TimeDelta::seconds(1))
+                .await?;
+        } else {
+            storage.delete_all().await?;
+            self.tat.set(None);
         }
         Response::empty()
     }

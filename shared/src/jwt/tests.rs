@@ -296,6 +296,6 @@ fn noise_is_refused() {
         &dots,
         &padded,
     ] {
-        assert_eq!(judged(noise), Err(Rejected::Malformed), "{:.20}", noise);
+        assert_eq!(judged(noise), Err(Rejected::Malformed), "{noise:.20}");
     }
 }

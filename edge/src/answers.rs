@@ -1,0 +1,119 @@
+//! What the edge says itself: the key set, whether a token is good, that it is up, and no.
+
+use serde::Deserialize;
+use shared::{
+    problem::{Code, FieldError, Problem},
+    proof::REQUEST_ID,
+};
+
+use crate::{
+    host::{Answer, Headers},
+    keys::Published,
+    tokens::Verified,
+};
+
+/// What the key set says of its own age, the same as at the origin.
+const CACHE_CONTROL: &str =
+    "public, max-age=300, stale-while-revalidate=3600, stale-if-error=86400";
+
+/// A request that may not pass, and the headers that its answer carries besides.
+pub struct Refusal(pub Problem, pub Headers);
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self(problem, Headers::new())
+    }
+}
+
+impl Refusal {
+    /// The answer, which names the request; a 401 tells how to sign in.
+    #[must_use]
+    pub fn into_answer(self, request_id: String) -> Answer {
+        let Self(problem, mut headers) = self;
+        if problem.status == 401 {
+            headers.push(("www-authenticate", challenge(problem.code).into()));
+        }
+        headers.push((REQUEST_ID, request_id.clone().into()));
+        Answer::problem(&problem.instance(request_id), headers)
+    }
+}
+
+/// The body of `validate`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Validate {
+    /// The token that is asked about.
+    pub token: String,
+}
+
+/// Reads a body; what is wrong with it is named by its pointer.
+pub fn read_json<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(body)).map_err(|why| {
+        if !why.inner().is_data() {
+            return Problem::new(
+                Code::InvalidRequest,
+                format!("malformed JSON at column {}", why.inner().column()),
+            );
+        }
+        let pointer = format!("/{}", why.path().to_string().replace('.', "/"));
+        Problem::new(Code::ValidationFailed, "some fields are not valid").errors(vec![FieldError {
+            pointer,
+            detail: "must be `{\"token\": \"…\"}`".to_owned(),
+        }])
+    })
+}
+
+/// That this token is good, and what it says.
+pub fn valid(caller: &Verified) -> String {
+    format!(r#"{{"valid":true,"payload":{}}}"#, caller.payload())
+}
+
+/// An answer in JSON that nobody keeps.
+#[must_use]
+pub fn json(body: String) -> Answer {
+    let headers = vec![
+        ("content-type", "application/json".into()),
+        ("cache-control", "no-store".into()),
+    ];
+    Answer {
+        status: 200,
+        headers,
+        body,
+    }
+}
+
+/// The key set to the letter, or 304 where the client has it. RFC 9110 §13.1.2.
+#[must_use]
+pub fn jwks(published: &Published, if_none_match: Option<&str>) -> Answer {
+    let known = if_none_match.is_some_and(|tags| {
+        tags == "*"
+            || tags
+                .split(',')
+                .any(|tag| tag.trim().trim_start_matches("W/") == published.etag)
+    });
+    let mut headers: Headers = vec![("cache-control", CACHE_CONTROL.into())];
+    if !published.etag.is_empty() {
+        headers.push(("etag", published.etag.clone().into()));
+    }
+    if known {
+        return Answer {
+            status: 304,
+            headers,
+            body: String::new(),
+        };
+    }
+    headers.push(("content-type", "application/json".into()));
+    Answer {
+        status: 200,
+        headers,
+        body: published.body.clone(),
+    }
+}
+
+/// RFC 6750 §3: a request without credentials gets no error code.
+const fn challenge(code: Code) -> &'static str {
+    match code {
+        Code::InvalidToken => "Bearer error=\"invalid_token\"",
+        _ => "Bearer",
+    }
+}
