@@ -49,14 +49,24 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT s.user_id, s.refresh_salt FROM auth.sessions s WHERE s.id = p_session;
 $$;
 
--- Decides what a refresh token with a good MAC is worth, by the database's clock and
--- with the row locked (RFC 9700 §4.14, with a grace in which a lost answer can be
--- asked for again). `counter` is the one to answer with. Outcomes:
+-- What a refresh token of a live session is worth (RFC 9700 §4.14, with a grace in
+-- which a lost answer can be asked for again), `p_age` after the last rotation:
 --   rotated   the latest token, and its turn: a new one
 --   repeated  the latest token, rotated a moment ago: itself again
 --   raced     the one before, within the grace: the latest one
 --   recovered the one before, later, so its answer was lost: a new one, past the lost one
 --   reused    any other: two parties hold the family, which ends here
+CREATE FUNCTION auth.judge_refresh(
+    p_counter integer, p_current integer, p_previous integer, p_age interval, p_grace interval
+) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN CASE
+    WHEN p_counter = p_current THEN CASE WHEN p_age <= p_grace THEN 'repeated' ELSE 'rotated' END
+    WHEN p_counter = p_previous THEN CASE WHEN p_age <= p_grace THEN 'raced' ELSE 'recovered' END
+    ELSE 'reused'
+END;
+
+-- Judges a refresh token with a good MAC by the database's clock and with the row
+-- locked, and does what follows. `counter` is the one to answer with. Further outcome:
 --   refused   the session or its account is no more; nothing is written
 CREATE FUNCTION auth.refresh(p_session uuid, p_counter integer, p_grace interval, p_address inet, p_agent text)
 RETURNS TABLE (
@@ -67,7 +77,6 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     s auth.sessions;
     v_now timestamptz;
-    v_within boolean;
 BEGIN
     SELECT * INTO s FROM auth.sessions WHERE id = p_session FOR UPDATE;
     v_now := clock_timestamp();
@@ -81,13 +90,8 @@ BEGIN
     client_id := s.client_id;
     authenticated_at := s.authenticated_at;
     amr := s.amr;
-    v_within := coalesce(v_now - s.rotated_at <= p_grace, false);
 
-    outcome := CASE
-        WHEN p_counter = s.refresh_current THEN CASE WHEN v_within THEN 'repeated' ELSE 'rotated' END
-        WHEN p_counter = s.refresh_previous THEN CASE WHEN v_within THEN 'raced' ELSE 'recovered' END
-        ELSE 'reused'
-    END;
+    outcome := auth.judge_refresh(p_counter, s.refresh_current, s.refresh_previous, v_now - s.rotated_at, p_grace);
     counter := s.refresh_current + CASE WHEN outcome IN ('rotated', 'recovered') THEN 1 ELSE 0 END;
 
     IF counter > s.refresh_current THEN
@@ -113,6 +117,7 @@ REVOKE ALL ON FUNCTION
     auth.record_failed_sign_in(uuid, inet, text),
     auth.session_state(uuid, uuid),
     auth.refresh_salt(uuid),
+    auth.judge_refresh(integer, integer, integer, interval, interval),
     auth.refresh(uuid, integer, interval, inet, text)
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION

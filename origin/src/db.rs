@@ -62,9 +62,11 @@ impl Db {
 /// Whether it was the database that failed, and not the query.
 pub fn is_outage(error: &sqlx::Error) -> bool {
     match error {
+        // A line that is cut while Postgres is greeted is a protocol error.
         sqlx::Error::Io(_)
-        | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::Protocol(_)
         | sqlx::Error::Tls(_) => true,
         // Connection exceptions, too many connections, and shutting down or starting up.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {

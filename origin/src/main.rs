@@ -41,9 +41,9 @@ fn log_to_stdout() {
     let lines = format.map_or_else(|| stdout().is_terminal(), |format| format != "json");
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
     if lines {
-        subscriber.init()
+        subscriber.init();
     } else {
-        subscriber.json().flatten_event(true).init()
+        subscriber.json().flatten_event(true).init();
     }
 }
 

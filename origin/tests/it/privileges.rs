@@ -1,0 +1,150 @@
+//! Least privilege: what the runtime role may, found in the catalogue so that no new table
+//! can be forgotten.
+
+use sqlx::{Connection, PgConnection, PgPool};
+
+use crate::support::{Origin, count};
+
+/// Tables that hold nobody's data, and say why there.
+const IMPERSONAL: &[&str] = &["auth.signing_keys"];
+
+async fn personal_tables(db: &PgPool) -> Vec<String> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('auth', 'credits') ORDER BY 1",
+    )
+    .fetch_all(db)
+    .await
+    .expect("tables");
+    tables
+        .into_iter()
+        .filter(|table| !IMPERSONAL.contains(&table.as_str()))
+        .collect()
+}
+
+async fn as_runtime(db: &PgPool) -> PgConnection {
+    let options = (*db.connect_options())
+        .clone()
+        .options([("role", "tollgate_app")]);
+    PgConnection::connect_with(&options)
+        .await
+        .expect("the runtime role")
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn the_runtime_role_sees_its_users_rows_and_none_without_a_user(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    let eve = origin.join("eve@example.org").await;
+    for person in [&ada, &eve] {
+        origin.spend(person, 1.0, None).await;
+    }
+    let mut runtime = as_runtime(&db).await;
+    let mut seen = 0;
+    for table in personal_tables(&db).await {
+        let query = format!("SELECT count(*) FROM {table}");
+        let mut look = async |user: &str| {
+            sqlx::query("SELECT set_config('tollgate.user', $1, false)")
+                .bind(user)
+                .execute(&mut runtime)
+                .await
+                .expect("set");
+            sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(query.clone()))
+                .fetch_one(&mut runtime)
+                .await
+        };
+        let (nobody, of_ada) = (look("").await, look(&ada.id).await);
+        match (nobody, of_ada) {
+            // Not readable at all.
+            (Err(_), Err(_)) => {}
+            (Ok(nobody), Ok(of_ada)) => {
+                let all: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+                    .fetch_one(&db)
+                    .await
+                    .expect("a count");
+                assert_eq!((nobody, of_ada * 2), (0, all), "{table}");
+                seen += 1;
+            }
+            other => panic!("{table}: {other:?}"),
+        }
+    }
+    assert!(seen >= 9, "only {seen} tables were looked at");
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn the_runtime_role_writes_no_money(db: PgPool) {
+    let ada = Origin::start(&db).await.register("ada@example.org").await;
+    let mut runtime = as_runtime(&db).await;
+    sqlx::query("SELECT set_config('tollgate.user', $1, false)")
+        .bind(&ada)
+        .execute(&mut runtime)
+        .await
+        .expect("set");
+    for table in personal_tables(&db)
+        .await
+        .iter()
+        .filter(|table| table.starts_with("credits."))
+    {
+        for statement in [
+            format!("DELETE FROM {table}"),
+            format!("TRUNCATE {table}"),
+            format!("INSERT INTO {table} DEFAULT VALUES"),
+        ] {
+            let error = sqlx::query(sqlx::AssertSqlSafe(statement.clone()))
+                .execute(&mut runtime)
+                .await
+                .expect_err(&statement);
+            assert_eq!(
+                error
+                    .as_database_error()
+                    .and_then(sqlx::error::DatabaseError::code)
+                    .as_deref(),
+                Some("42501"),
+                "{statement}"
+            );
+        }
+    }
+    let writable = "SELECT count(*) FROM information_schema.column_privileges
+                    WHERE grantee = 'tollgate_app' AND table_schema = 'credits' AND privilege_type <> 'SELECT'";
+    assert_eq!(count(&db, writable).await, 0);
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn every_personal_table_is_under_forced_row_security(db: PgPool) {
+    let open = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname IN ('auth', 'credits') AND c.relkind = 'r' AND c.relname <> 'signing_keys'
+                  AND NOT (c.relrowsecurity AND c.relforcerowsecurity)";
+    assert_eq!(count(&db, open).await, 0);
+}
+
+/// Invariant 9 of the architecture: the list is short, and it is this one.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
+    let listed: Vec<String> = sqlx::query_scalar(
+        "SELECT format('%s.%s', n.nspname, p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+         WHERE n.nspname IN ('auth', 'credits') AND p.prosecdef ORDER BY 1",
+    )
+    .fetch_all(&db)
+    .await
+    .expect("functions");
+    assert_eq!(
+        listed,
+        [
+            "auth.account_by_email",
+            "auth.record_failed_sign_in",
+            "auth.refresh",
+            "auth.refresh_salt",
+            "auth.register",
+            "auth.session_state",
+            "credits.balance",
+            "credits.spend",
+        ]
+    );
+    let careless = "SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+         WHERE n.nspname IN ('auth', 'credits') AND (
+             (p.prosecdef AND (p.proowner <> 'tollgate_definer'::regrole
+                               OR p.proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp']))
+             OR has_function_privilege('public', p.oid, 'EXECUTE')
+             OR (NOT p.prosecdef AND p.proname <> 'acting_user'
+                 AND has_function_privilege('tollgate_app', p.oid, 'EXECUTE')))";
+    assert_eq!(count(&db, careless).await, 0);
+}

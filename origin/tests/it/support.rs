@@ -1,0 +1,276 @@
+//! A running origin for one test, a client for it, and a look at the database behind it.
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{HeaderMap, Request, StatusCode, header},
+};
+use clap::Parser;
+use origin::{
+    App,
+    config::{Cli, Task},
+    rim, router,
+};
+use serde_json::{Value, json};
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use tower::ServiceExt;
+
+/// 32 bytes in base64.
+pub const SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub const PASSWORD: &str = "correct horse";
+
+/// An origin on a test's database.
+pub struct Origin {
+    pub app: App,
+    router: Router,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+/// Somebody who is signed in.
+pub struct Person {
+    pub id: String,
+    pub access: String,
+    pub refresh: String,
+}
+
+impl Origin {
+    /// With cheap hashes, large quotas, and accounts that need no verification.
+    pub async fn start(db: &PgPool) -> Self {
+        Self::start_with(db, &[]).await
+    }
+
+    pub async fn start_with(db: &PgPool, flags: &[&str]) -> Self {
+        let origin = Self::on((*db.connect_options()).clone(), flags);
+        origin
+            .app
+            .keys
+            .reload(origin.app.db.pool(), rim::now())
+            .await
+            .expect("the keys load");
+        origin
+    }
+
+    /// Without a look at the database.
+    pub fn on(database: PgConnectOptions, flags: &[&str]) -> Self {
+        let defaults = [
+            "--database-url=postgres://replaced".to_owned(),
+            "--database-pool=8".to_owned(),
+            "--public-url=http://127.0.0.1:8787".to_owned(),
+            format!("--key-encryption-key={SECRET}"),
+            format!("--refresh-token-keys=1:{SECRET}"),
+            format!("--email-hash-key={SECRET}"),
+            format!("--edge-proof-key={SECRET}"),
+            "--require-email-verification=false".to_owned(),
+            "--argon2-memory-kib=64".to_owned(),
+            "--argon2-passes=1".to_owned(),
+            "--limit-scale=1000".to_owned(),
+        ];
+        let name = |flag: &str| flag.split('=').next().map(str::to_owned);
+        let kept = defaults
+            .iter()
+            .map(String::as_str)
+            .filter(|default| flags.iter().all(|flag| name(flag) != name(default)));
+        let args = ["origin", "serve"]
+            .into_iter()
+            .chain(kept)
+            .chain(flags.iter().copied());
+        let cli = Cli::try_parse_from(args).unwrap_or_else(|why| panic!("{why}"));
+        let Task::Serve(mut config) = cli.task else {
+            panic!("serve was asked for")
+        };
+        config.check().expect("a good configuration");
+        config.database.database_url = database;
+        let app = App::new(*config).expect("the parts");
+        Self {
+            router: router(app.clone()),
+            app,
+        }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self
+            .router
+            .clone()
+            .oneshot(request)
+            .await
+            .expect("infallible");
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.expect("a body");
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: if body.is_empty() {
+                Value::Null
+            } else {
+                serde_json::from_slice(&body).expect("JSON")
+            },
+        }
+    }
+
+    pub async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Answer {
+        self.post_text(path, token, body.to_string()).await
+    }
+
+    pub async fn post_text(
+        &self,
+        path: &str,
+        token: Option<&str>,
+        body: impl Into<Body>,
+    ) -> Answer {
+        let mut request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        self.send(request.body(body.into()).expect("a request"))
+            .await
+    }
+
+    pub async fn get(&self, path: &str, token: &str) -> Answer {
+        let request = Request::get(path).header(header::AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request.body(Body::empty()).expect("a request"))
+            .await
+    }
+
+    pub async fn register(&self, email: &str) -> String {
+        let answer = self
+            .post(
+                "/api/v1/auth/register",
+                None,
+                &json!({"email": email, "password": PASSWORD}),
+            )
+            .await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+        text(&answer.body["user"]["id"])
+    }
+
+    pub async fn login(&self, email: &str) -> Person {
+        let answer = self
+            .post(
+                "/api/v1/auth/login",
+                None,
+                &json!({"email": email, "password": PASSWORD}),
+            )
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        Person {
+            id: text(&answer.body["user"]["id"]),
+            access: text(&answer.body["accessToken"]),
+            refresh: text(&answer.body["refreshToken"]),
+        }
+    }
+
+    /// Registers and signs in.
+    pub async fn join(&self, email: &str) -> Person {
+        self.register(email).await;
+        self.login(email).await
+    }
+
+    pub async fn refresh(&self, token: &str) -> Answer {
+        self.post(
+            "/api/v1/auth/refresh",
+            None,
+            &json!({"refreshToken": token}),
+        )
+        .await
+    }
+
+    pub async fn spend(&self, person: &Person, amount: f64, key: Option<&str>) -> Answer {
+        let mut body = json!({"amount": amount, "appId": "app", "description": "a picture"});
+        if let Some(key) = key {
+            body["idempotencyKey"] = key.into();
+        }
+        self.post("/api/v1/credits/use", Some(&person.access), &body)
+            .await
+    }
+
+    /// What can be spent, in credits.
+    pub async fn spendable(&self, person: &Person) -> f64 {
+        let balance = self
+            .get("/api/v1/credits/balance", &person.access)
+            .await
+            .body;
+        balance["balance"].as_f64().expect("a number")
+            + balance["freeCreditsRemaining"].as_f64().expect("a number")
+    }
+}
+
+impl Answer {
+    /// Insists on a problem of this code, written as RFC 9457 says.
+    #[track_caller]
+    pub fn is_problem(&self, status: u16, code: &str) -> &Self {
+        assert_eq!(
+            (self.status.as_u16(), &self.body["code"]),
+            (status, &json!(code)),
+            "{self:?}"
+        );
+        assert_eq!(
+            self.headers[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
+        assert_eq!(self.body["status"], status);
+        assert_eq!(self.body["message"], self.body["detail"]);
+        assert_eq!(
+            self.body["instance"].as_str(),
+            self.headers["tollgate-request-id"].to_str().ok()
+        );
+        self
+    }
+
+    /// The fields that the problem points at.
+    pub fn pointers(&self) -> Vec<&str> {
+        let errors = self.body["errors"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        errors
+            .iter()
+            .filter_map(|error| error["pointer"].as_str())
+            .collect()
+    }
+}
+
+pub fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no text"))
+        .to_owned()
+}
+
+pub async fn count(db: &PgPool, query: &'static str) -> i64 {
+    sqlx::query_scalar(query)
+        .fetch_one(db)
+        .await
+        .expect("a count")
+}
+
+/// Every wallet is what its entries sum to, what its lots hold, and numbered without gaps.
+pub async fn assert_ledger_adds_up(db: &PgPool) {
+    let off: i64 = count(
+        db,
+        "SELECT count(*) FROM credits.balances b WHERE
+             b.free <> (SELECT coalesce(sum(amount), 0) FROM credits.entries e WHERE e.user_id = b.user_id AND account = 'free')
+             OR b.paid <> (SELECT coalesce(sum(amount), 0) FROM credits.entries e WHERE e.user_id = b.user_id AND account = 'paid')
+             OR b.free <> (SELECT coalesce(sum(remaining), 0) FROM credits.grants g WHERE g.user_id = b.user_id AND kind = 'free')
+             OR b.paid <> (SELECT coalesce(sum(remaining), 0) FROM credits.grants g WHERE g.user_id = b.user_id AND kind = 'paid')
+             OR b.version <> (SELECT count(*) FROM credits.transactions t WHERE t.user_id = b.user_id)
+             OR b.total_earned - b.total_spent - b.free - b.paid
+                <> (SELECT coalesce(sum(amount), 0) FROM credits.entries e WHERE e.user_id = b.user_id AND account = 'expired')",
+    )
+    .await;
+    assert_eq!(off, 0, "wallets that do not add up");
+    let lots: i64 = count(
+        db,
+        "SELECT count(*) FROM credits.grants g WHERE amount - remaining <>
+             (SELECT coalesce(sum(a.amount), 0) FROM credits.allocations a
+              WHERE a.user_id = g.user_id AND a.grant_version = g.version)",
+    )
+    .await;
+    assert_eq!(lots, 0, "lots whose burns are not written down");
+}
