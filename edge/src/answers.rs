@@ -1,8 +1,7 @@
 //! What the edge says itself: the key set, whether a token is good, that it is up, and no.
 
-use serde::Deserialize;
 use shared::{
-    problem::{Code, FieldError, Problem},
+    problem::{Code, Problem},
     proof::REQUEST_ID,
 };
 
@@ -36,31 +35,6 @@ impl Refusal {
         headers.push((REQUEST_ID, request_id.clone().into()));
         Answer::problem(&problem.instance(request_id), headers)
     }
-}
-
-/// The body of `validate`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Validate {
-    /// The token that is asked about.
-    pub token: String,
-}
-
-/// Reads a body; what is wrong with it is named by its pointer.
-pub fn read_json<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(body)).map_err(|why| {
-        if !why.inner().is_data() {
-            return Problem::new(
-                Code::InvalidRequest,
-                format!("malformed JSON at column {}", why.inner().column()),
-            );
-        }
-        let pointer = format!("/{}", why.path().to_string().replace('.', "/"));
-        Problem::new(Code::ValidationFailed, "some fields are not valid").errors(vec![FieldError {
-            pointer,
-            detail: "must be `{\"token\": \"…\"}`".to_owned(),
-        }])
-    })
 }
 
 /// That this token is good, and what it says.

@@ -7,13 +7,14 @@
 use std::{cell::RefCell, fmt::Write, rc::Rc};
 
 use shared::{
+    api::{self, Validate},
     jwt::Rejected,
     problem::{Code, Problem},
     proof::{self, Parts, Purpose},
 };
 
 use crate::{
-    answers::{Refusal, Validate, json, jwks, read_json, valid},
+    answers::{Refusal, json, jwks, valid},
     config::Config,
     gate,
     host::{Answer, Forward, Head, Headers, Host, Outcome, Unread},
@@ -263,6 +264,14 @@ impl Gateway {
 
     /// Whether the token in the body is good.
     async fn validate<H: Host>(self: &Rc<Self>, host: &H) -> Result<String, Problem> {
+        let content_type = host.header("content-type").unwrap_or_default();
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            return Err(Problem::new(
+                Code::UnsupportedMediaType,
+                "send application/json",
+            ));
+        }
         let body = host.body(MAX_BODY_BYTES).await.map_err(|why| match why {
             Unread::TooLarge => Problem::new(
                 Code::BodyTooLarge,
@@ -272,8 +281,8 @@ impl Gateway {
                 Problem::new(Code::InvalidRequest, "the body ended early or is no UTF-8")
             }
         })?;
-        let Validate { token } = read_json(&body)?;
-        let verified = self.verify(host, &token).await?;
+        let Validate { token } = api::parse(body.as_bytes())?;
+        let verified = self.verify(host, token.as_str()).await?;
         Ok(match verified {
             Ok(verified) => valid(&verified),
             Err(why) => serde_json::json!({"valid": false, "error": why.to_string()}).to_string(),

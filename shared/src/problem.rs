@@ -211,4 +211,16 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn every_code_is_documented_with_its_status() {
+        let documented = include_str!("../../docs/PROBLEMS.md");
+        for code in Code::ALL {
+            let row = format!("| `{}` | {} |", code.as_str(), code.status());
+            assert!(
+                documented.contains(&row),
+                "docs/PROBLEMS.md has no row {row}"
+            );
+        }
+    }
 }
