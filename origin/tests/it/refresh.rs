@@ -1,8 +1,9 @@
 //! The five cases of a refresh, the borders of its grace, and a stampede.
 
 use axum::http::StatusCode;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use crate::support::{Answer, Origin, count, text};
 
@@ -149,6 +150,42 @@ async fn two_hundred_refreshes_at_once_have_one_successor(db: PgPool) {
     assert_eq!(
         count(&db, "SELECT refresh_current::bigint FROM auth.sessions").await,
         1
+    );
+}
+
+/// All of them are at the row before the first may have it: whoever judges before locking
+/// would rotate too, and to the same counter, so that no answer would show it.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn of_refreshes_at_once_exactly_one_rotates(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    origin.join("ada@example.org").await;
+    let mut holder = db.begin().await.expect("a transaction");
+    let session: Uuid = sqlx::query_scalar("SELECT id FROM auth.sessions FOR UPDATE")
+        .fetch_one(&mut *holder)
+        .await
+        .expect("the session");
+    let refreshes = join_all((0..6).map(|_| {
+        sqlx::query_scalar::<_, String>(
+            "SELECT outcome FROM auth.refresh($1, 0, '10 s', NULL, NULL)",
+        )
+        .bind(session)
+        .fetch_one(origin.app.db.pool())
+    }));
+    let release = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while count(&db, waiting).await < 6 {}
+        holder.commit().await.expect("released");
+    };
+    let (outcomes, ()) = join(refreshes, release).await;
+    let mut outcomes: Vec<String> = outcomes
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .expect("outcomes");
+    outcomes.sort_unstable();
+    assert_eq!(
+        outcomes,
+        ["raced", "raced", "raced", "raced", "raced", "rotated"]
     );
 }
 
