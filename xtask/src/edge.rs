@@ -17,7 +17,8 @@ use wasm_bindgen_cli_support::Bindgen;
 
 use crate::tools;
 
-const TARGET: &str = "wasm32-unknown-unknown";
+/// The worker's target.
+pub const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Speed over size: the worker is far below what Workers admits.
 const OPTIMISE: &str = "-O3";
@@ -38,6 +39,9 @@ pub async fn build() -> Result<()> {
     let stamp = folder().join("built-from");
     if fs::read(&stamp).is_ok_and(|earlier| earlier == recipe[..]) {
         return Ok(());
+    }
+    if folder().exists() {
+        fs::remove_dir_all(folder())?;
     }
     bind(&compiled)?;
     let wasm = wasm();

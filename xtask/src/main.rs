@@ -6,11 +6,15 @@
 
 mod bench;
 mod children;
+mod ci;
 mod edge;
 mod postgres;
+mod queries;
 mod secrets;
 mod stack;
 mod steps;
+mod test;
+mod tidy;
 mod tools;
 mod up;
 
@@ -25,6 +29,14 @@ use clap::Parser;
 enum Task {
     /// Run everything on this machine: Postgres, the origin, and the edge under `wrangler dev`
     Up(stack::Settings),
+    /// Run every test, with a Postgres, an origin and an edge of their own
+    Test(test::Tests),
+    /// Check everything that must hold before a change lands, the tests included
+    Ci,
+    /// Check the rules that a program can check
+    Tidy,
+    /// Write .sqlx anew, after a query or a migration changed
+    Queries,
     /// Build the edge's worker into edge/build (Wrangler calls this by itself)
     Edge,
     /// Measure, side by side with others, and fail when a goal is missed
@@ -46,6 +58,10 @@ async fn main() -> ExitCode {
 async fn run(task: Task) -> Result<()> {
     match task {
         Task::Up(settings) => up::up(settings).await,
+        Task::Test(tests) => test::test(tests).await,
+        Task::Ci => ci::ci().await,
+        Task::Tidy => tidy::tidy(),
+        Task::Queries => queries::rewrite().await,
         Task::Edge => edge::build().await,
         Task::Bench(bench) => bench::run(bench).await,
     }

@@ -57,19 +57,29 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The edge's public URL.
-    pub fn edge_url(&self) -> String {
+    fn edge_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.edge_port)
     }
 
-    /// The origin's URL, which only the edge should use.
-    pub fn origin_url(&self) -> String {
+    fn origin_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.origin_port)
     }
 
     const fn private_port(&self) -> u16 {
         self.origin_port + 1
     }
+}
+
+/// Where a stack answers, and what it uses.
+pub struct Started {
+    /// The edge's public URL.
+    pub edge_url: String,
+    /// The origin's URL, which only the edge should use.
+    pub origin_url: String,
+    /// The database, as its owner.
+    pub database_url: String,
+    /// The folder of the secrets and the logs.
+    pub data_dir: PathBuf,
 }
 
 /// What runs, in the order in which it was started.
@@ -104,7 +114,7 @@ impl Stack {
     }
 
     /// Builds and starts everything; returns when all of it answers.
-    pub async fn start(&mut self) -> Result<()> {
+    pub async fn start(&mut self) -> Result<Started> {
         self.check_ports()?;
         let mut steps = Steps::of(6);
         steps
@@ -122,7 +132,13 @@ impl Stack {
         steps
             .step("starting the origin", self.start_origin(&database_url))
             .await?;
-        steps.step("starting the edge", self.start_edge()).await
+        steps.step("starting the edge", self.start_edge()).await?;
+        Ok(Started {
+            edge_url: self.settings.edge_url(),
+            origin_url: self.settings.origin_url(),
+            data_dir: self.settings.data_dir.clone(),
+            database_url,
+        })
     }
 
     /// Waits until one of the programs ends, which none should.

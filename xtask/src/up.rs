@@ -3,24 +3,16 @@
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::stack::{Settings, Stack};
+use crate::stack::{Settings, Stack, Started};
 
 /// Runs everything until Ctrl-C, SIGTERM or SIGHUP, or until a part of it ends.
 pub async fn up(settings: Settings) -> Result<()> {
-    let ready = format!(
-        "ready edge={} origin={}",
-        settings.edge_url(),
-        settings.origin_url()
-    );
-    let hint = format!(
-        "try   curl {}/api/v1/auth/jwks   (Ctrl-C stops everything)",
-        settings.edge_url()
-    );
     let mut stack = Stack::open(settings).await?;
     let ended = tokio::select! {
         ended = async {
-            stack.start().await?;
-            println!("{ready}\n{hint}");
+            let Started { edge_url, origin_url, .. } = stack.start().await?;
+            println!("ready edge={edge_url} origin={origin_url}");
+            println!("try   curl {edge_url}/api/v1/auth/jwks   (Ctrl-C stops everything)");
             Err(stack.ended().await)
         } => ended,
         told = told_to_stop() => told,

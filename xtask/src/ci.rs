@@ -1,0 +1,50 @@
+//! `cargo xtask ci`: what must hold before a change lands.
+
+use anyhow::Result;
+
+use crate::{
+    edge,
+    steps::Steps,
+    test::{self, Tests},
+    tidy, tools,
+};
+
+/// Spin's target; the other Wasm target is the worker's.
+const WASI: &str = "wasm32-wasip2";
+
+/// Formatting, lints, the rules of [`tidy`], documentation, and every test.
+pub async fn ci() -> Result<()> {
+    let mut steps = Steps::of(7);
+    steps
+        .step("formatting", cargo(&["fmt", "--all", "--check"]))
+        .await?;
+    steps.step("tidiness", async { tidy::tidy() }).await?;
+    let native = cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    steps.step("lints", native).await?;
+    for target in [edge::TARGET, WASI] {
+        let lints = async {
+            tools::add_rust_target(target).await?;
+            let packages = ["--package=edge", "--package=shared", "--target", target];
+            let mut clippy = tools::cargo(&["clippy"]);
+            tools::run(clippy.args(packages).args(["--", "-D", "warnings"])).await
+        };
+        steps.step(&format!("lints for {target}"), lints).await?;
+    }
+    let documentation = async {
+        let mut doc = tools::cargo(&["doc", "--workspace", "--no-deps"]);
+        tools::run(doc.env("RUSTDOCFLAGS", "-D warnings")).await
+    };
+    steps.step("documentation", documentation).await?;
+    steps.step("tests", test::test(Tests::default())).await
+}
+
+async fn cargo(arguments: &[&str]) -> Result<()> {
+    tools::run(&mut tools::cargo(arguments)).await
+}
