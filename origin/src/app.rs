@@ -12,14 +12,14 @@ use shared::{gcra::Quota, ids::SessionId, jwt::Expect};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    accounts::{self, NotHashed, Passwords},
+    accounts::{self, Passwords},
     config::Config,
     credits::{self, Ledger},
     db::Db,
     error::Error,
     front,
     keys::{self, Keys, RELOAD_SECS},
-    limits::Limit,
+    limits::{self, Limit},
     rim, sessions,
 };
 
@@ -44,7 +44,8 @@ pub struct App {
 
 impl App {
     /// The parts, as configured. Neither the database nor the keys are there yet.
-    pub fn new(config: Config) -> Result<Self, NotHashed> {
+    pub fn new(config: Config) -> anyhow::Result<Self> {
+        let redis = config.redis_url.clone().map(limits::connect).transpose()?;
         let db = Db::new(config.database.database_url.clone(), config.database_pool);
         Ok(Self {
             keys: Arc::new(Keys::new(config.sealing.key_encryption_key.clone())),
@@ -57,6 +58,7 @@ impl App {
             refreshes: Arc::new(Limit::new(
                 "refresh",
                 Quota::per_minute(60).scaled(config.limit_scale),
+                redis,
             )),
             config: Arc::new(config),
             db,

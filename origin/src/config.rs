@@ -92,6 +92,9 @@ pub struct Config {
     /// The most connections to the database.
     #[arg(long, env, default_value = "16")]
     pub database_pool: u32,
+    /// redis://…, where replicas share their quotas; each keeps its own without it.
+    #[arg(long, env, hide_env_values = true, value_parser = secret("a redis:// URL", |text| redis::Client::open(text).ok()))]
+    pub redis_url: Option<redis::Client>,
     /// Where to listen.
     #[arg(long, env, default_value = "127.0.0.1:3001")]
     pub listen: SocketAddr,

@@ -1,25 +1,158 @@
 //! Quotas that need a verified key, such as a session's. The rule is `shared::gcra`; this is
-//! where its state lives: in this process, bounded.
+//! where its state lives: in Redis, where replicas share it, or in this process, bounded, when
+//! there is no Redis or it is away.
 
 use std::{
     collections::HashMap,
-    hash::Hash,
+    fmt::Display,
+    hash::{BuildHasher, Hash, RandomState},
     mem,
-    sync::{Mutex, PoisonError},
+    sync::{
+        LazyLock, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use redis::{
+    Client, RedisResult, Script,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
 use shared::gcra::{Decision, Quota, admit};
 
 /// States kept in each of two generations; about 40 bytes each.
 const GENERATION: usize = 100_000;
+/// How many keys may be at Redis at once.
+const TURNS: usize = 64;
+/// How long Redis is let alone after a failure.
+const PAUSE: TimeDelta = TimeDelta::seconds(1);
+/// How often a state may change under us before this process decides alone.
+const TRIES: usize = 8;
+/// How long a request waits for Redis.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Puts the new state there if the old one is; answers nothing then, else what is there.
+static SWAP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local there = redis.call('GET', KEYS[1]) or ''
+         if there ~= ARGV[1] then return there end
+         redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+         return false",
+    )
+});
 
 /// One named quota over keys of one kind.
 pub struct Limit<K> {
     name: &'static str,
     quota: Quota,
     states: Mutex<Generations<K>>,
+    redis: Option<Redis>,
+}
+
+/// The states that replicas share.
+struct Redis {
+    connection: ConnectionManager,
+    /// One request of this process at a time for a key, so that replicas alone compete for it.
+    turns: [tokio::sync::Mutex<()>; TURNS],
+    hasher: RandomState,
+    /// After a failure it is let alone until then, in microseconds since the epoch.
+    away_until: AtomicI64,
+}
+
+impl Redis {
+    fn turn(&self, key: impl Hash) -> &tokio::sync::Mutex<()> {
+        let hash = self.hasher.hash_one(key) % TURNS as u64;
+        &self.turns[usize::try_from(hash).expect("less than TURNS")]
+    }
+}
+
+impl<K: Copy + Display + Eq + Hash> Limit<K> {
+    /// A quota under the name that its header fields carry.
+    pub fn new(name: &'static str, quota: Quota, redis: Option<ConnectionManager>) -> Self {
+        let redis = redis.map(|connection| Redis {
+            connection,
+            turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+            hasher: RandomState::new(),
+            away_until: AtomicI64::new(0),
+        });
+        Self {
+            name,
+            quota,
+            states: Mutex::default(),
+            redis,
+        }
+    }
+
+    /// Decides one request, and counts it if it may pass.
+    pub async fn admit(&self, key: K, now: DateTime<Utc>) -> Verdict {
+        let shared = match &self.redis {
+            Some(redis) if redis.away_until.load(Ordering::Relaxed) <= now.timestamp_micros() => {
+                self.admit_by(redis, key, now).await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, limit = self.name, "Redis is away: this process decides alone");
+                    let until = now + PAUSE;
+                    redis.away_until.store(until.timestamp_micros(), Ordering::Relaxed);
+                    None
+                })
+            }
+            _ => None,
+        };
+        let decision = shared.unwrap_or_else(|| self.admit_here(key, now));
+        Verdict {
+            name: self.name,
+            quota: self.quota,
+            decision,
+        }
+    }
+
+    /// By the state that all replicas share: this process's memory of it is the first guess, so
+    /// that one round trip does where no other replica was meanwhile.
+    async fn admit_by(
+        &self,
+        redis: &Redis,
+        key: K,
+        now: DateTime<Utc>,
+    ) -> RedisResult<Option<Decision>> {
+        let _turn = redis.turn(key).lock().await;
+        let mut connection = redis.connection.clone();
+        let name = format!("tollgate:{}:{key}", self.name);
+        let mut state = self.states().find(&key);
+        for _ in 0..TRIES {
+            let decision = admit(state, self.quota, now);
+            let mut swap = SWAP.key(&name);
+            swap.arg(state.map(|tat| tat.to_string()).unwrap_or_default());
+            swap.arg(decision.tat).arg(self.quota.period_secs);
+            match swap.invoke_async::<Option<String>>(&mut connection).await? {
+                None => {
+                    self.states().keep(key, decision.tat);
+                    return Ok(Some(decision));
+                }
+                Some(there) => state = there.parse().ok(),
+            }
+        }
+        Ok(None)
+    }
+
+    fn admit_here(&self, key: K, now: DateTime<Utc>) -> Decision {
+        let mut states = self.states();
+        let decision = admit(states.find(&key), self.quota, now);
+        states.keep(key, decision.tat);
+        decision
+    }
+
+    fn states(&self) -> std::sync::MutexGuard<'_, Generations<K>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that is made when first needed, and soon given up on.
+pub fn connect(redis: Client) -> RedisResult<ConnectionManager> {
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE))
+        .set_number_of_retries(1);
+    ConnectionManager::new_lazy_with_config(redis, config)
 }
 
 /// Two generations: when the young one is full, the old one, which nobody asked for
@@ -29,38 +162,25 @@ struct Generations<K> {
     old: HashMap<K, i64>,
 }
 
-impl<K: Copy + Eq + Hash> Limit<K> {
-    /// A quota under the name that its header fields carry.
-    pub fn new(name: &'static str, quota: Quota) -> Self {
-        let states = Mutex::new(Generations {
+impl<K> Default for Generations<K> {
+    fn default() -> Self {
+        Self {
             young: HashMap::new(),
             old: HashMap::new(),
-        });
-        Self {
-            name,
-            quota,
-            states,
         }
     }
+}
 
-    /// Decides one request, and counts it if it may pass.
-    pub fn admit(&self, key: K, now: DateTime<Utc>) -> Verdict {
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = states
-            .young
-            .get(&key)
-            .or_else(|| states.old.get(&key))
-            .copied();
-        let decision = admit(state, self.quota, now);
-        if states.young.len() >= GENERATION {
-            states.old = mem::take(&mut states.young);
+impl<K: Eq + Hash> Generations<K> {
+    fn find(&self, key: &K) -> Option<i64> {
+        self.young.get(key).or_else(|| self.old.get(key)).copied()
+    }
+
+    fn keep(&mut self, key: K, tat: i64) {
+        if self.young.len() >= GENERATION {
+            self.old = mem::take(&mut self.young);
         }
-        states.young.insert(key, decision.tat);
-        Verdict {
-            name: self.name,
-            quota: self.quota,
-            decision,
-        }
+        self.young.insert(key, tat);
     }
 }
 
@@ -99,17 +219,52 @@ mod tests {
 
     #[test]
     fn a_key_is_remembered_through_a_generation_and_memory_stays_bounded() {
-        let limit = Limit::new("test", Quota::per_minute(1));
+        let limit = Limit::new("test", Quota::per_minute(1), None);
         let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
-        assert!(limit.admit(0, now).decision.admitted);
+        assert!(limit.admit_here(0, now).admitted);
         for key in 1..=GENERATION {
-            limit.admit(key, now);
+            limit.admit_here(key, now);
         }
-        assert!(!limit.admit(0, now).decision.admitted);
+        assert!(!limit.admit_here(0, now).admitted);
         for key in 0..3 * GENERATION {
-            limit.admit(key, now);
+            limit.admit_here(key, now);
         }
-        let states = limit.states.lock().expect("not poisoned");
+        let states = limit.states();
         assert!(states.young.len() <= GENERATION && states.old.len() <= GENERATION);
+    }
+
+    #[tokio::test]
+    async fn while_redis_is_away_this_process_decides() {
+        let nowhere = Client::open("redis://127.0.0.1:1").expect("a URL");
+        let limit = Limit::new(
+            "test",
+            Quota::per_minute(2),
+            Some(connect(nowhere).expect("a manager")),
+        );
+        let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
+        let mut admitted = Vec::new();
+        for _ in 0..3 {
+            admitted.push(limit.admit(7, now).await.decision.admitted);
+        }
+        assert_eq!(admitted, [true, true, false]);
+    }
+
+    /// Needs a Redis, which `REDIS_URL` names.
+    #[tokio::test]
+    async fn replicas_share_a_quota_by_redis() {
+        let Ok(url) = std::env::var("REDIS_URL") else {
+            return;
+        };
+        let replica = || {
+            let redis = connect(Client::open(url.as_str()).expect("a URL")).expect("a manager");
+            Limit::new("shared", Quota::per_minute(10), Some(redis))
+        };
+        let replicas = [replica(), replica()];
+        let (key, now) = (crate::rim::new_id::<uuid::Uuid>(), crate::rim::now());
+        let mut admitted = 0;
+        for turn in 0..24 {
+            admitted += u32::from(replicas[turn % 2].admit(key, now).await.decision.admitted);
+        }
+        assert_eq!(admitted, 10);
     }
 }

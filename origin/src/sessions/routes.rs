@@ -34,7 +34,7 @@ async fn refresh(
     Body(body): Body<Refresh>,
 ) -> Result<(HeaderMap, Json<SignedIn>), Failure> {
     let (token, _, salt) = believe(&app, body.refresh_token.as_str()).await?;
-    let verdict = app.refreshes.admit(token.session, rim::now());
+    let verdict = app.refreshes.admit(token.session, rim::now()).await;
     if !verdict.decision.admitted {
         return Err(Error::TooOften(verdict).into());
     }
