@@ -117,7 +117,8 @@ impl Gateway {
         ))
     }
 
-    /// Counts one request against a limit, in this isolate when the exact place is away.
+    /// Counts one request against a limit, in this isolate where there is no exact place or it is
+    /// away.
     async fn count<'a, H: Host>(
         &self,
         host: &H,
@@ -127,7 +128,8 @@ impl Gateway {
     ) -> Result<(), Refusal> {
         if limit.exact {
             match host.admit(&key.name(&limit.name), limit.quota).await {
-                Ok(decision) => return rates.note(limit, decision),
+                Ok(Some(decision)) => return rates.note(limit, decision),
+                Ok(None) => {}
                 Err(why) => host.log(&format!("limit={} counted here alone: {why}", limit.name)),
             }
         }

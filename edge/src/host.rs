@@ -64,9 +64,13 @@ pub trait Host: Clone + 'static {
     /// The key set at `url`; or why there is none, for the log.
     fn fetch_keys(&self, url: &str) -> impl Future<Output = Result<Document, String>>;
 
-    /// Decides one request of `key` against `quota` in the one place that counts exactly; or
-    /// why it cannot, for the log.
-    fn admit(&self, key: &str, quota: Quota) -> impl Future<Output = Result<Decision, String>>;
+    /// Decides one request of `key` against `quota` in the one place that counts exactly, if the
+    /// platform has such a place; or why it cannot, for the log.
+    fn admit(
+        &self,
+        key: &str,
+        quota: Quota,
+    ) -> impl Future<Output = Result<Option<Decision>, String>>;
 
     /// Does something after the answer is on its way.
     fn later(&self, work: impl Future<Output = ()> + 'static);

@@ -257,11 +257,11 @@ impl Host for Workers {
         })
     }
 
-    async fn admit(&self, key: &str, quota: Quota) -> Result<Decision, String> {
+    async fn admit(&self, key: &str, quota: Quota) -> Result<Option<Decision>, String> {
         let ask = async {
             let object = self.0.env.durable_object(LIMITS)?.get_by_name(key)?;
             let url = format!("http://limit/?{}/{}", quota.limit, quota.period_secs);
-            object.fetch_with_str(&url).await?.json().await
+            object.fetch_with_str(&url).await?.json().await.map(Some)
         };
         ask.await.map_err(|why: worker::Error| why.to_string())
     }
