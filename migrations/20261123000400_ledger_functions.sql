@@ -94,26 +94,24 @@ CREATE FUNCTION credits.burn(INOUT b credits.balances, p_id uuid, p_amount bigin
     p_key text, p_fingerprint bytea, p_now timestamptz
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    v_free bigint;
-    v_paid bigint;
+    v_free bigint := 0;
+    v_paid bigint := 0;
+    v_part bigint;
+    v_lot record;
 BEGIN
-    WITH lots AS (
-        SELECT version, kind, remaining,
-               sum(remaining) OVER (ORDER BY kind, expires_at, version) - remaining AS burned_before
-        FROM credits.grants WHERE user_id = b.user_id AND spendable
-    ), burns AS (
-        SELECT version, kind, least(remaining, p_amount - burned_before)::bigint AS amount
-        FROM lots WHERE burned_before < p_amount
-    ), burned AS (
-        UPDATE credits.grants g SET remaining = g.remaining - burns.amount FROM burns
-        WHERE g.user_id = b.user_id AND g.version = burns.version
-    ), allocated AS (
+    -- The index is in this order, so that as a rule one lot is read, and not all.
+    FOR v_lot IN
+        SELECT version, kind, remaining FROM credits.grants
+        WHERE user_id = b.user_id AND spendable ORDER BY kind, expires_at, version
+    LOOP
+        v_part := least(v_lot.remaining, p_amount - v_free - v_paid);
+        UPDATE credits.grants SET remaining = remaining - v_part
+        WHERE user_id = b.user_id AND version = v_lot.version;
         INSERT INTO credits.allocations (user_id, version, grant_version, amount)
-        SELECT b.user_id, b.version + 1, version, amount FROM burns
-    )
-    SELECT coalesce(sum(amount) FILTER (WHERE kind = 'free'), 0),
-           coalesce(sum(amount) FILTER (WHERE kind = 'paid'), 0)
-    INTO v_free, v_paid FROM burns;
+        VALUES (b.user_id, b.version + 1, v_lot.version, v_part);
+        IF v_lot.kind = 'free' THEN v_free := v_free + v_part; ELSE v_paid := v_paid + v_part; END IF;
+        EXIT WHEN v_free + v_paid = p_amount;
+    END LOOP;
     IF v_free + v_paid <> p_amount THEN
         RAISE EXCEPTION 'the lots of % do not hold its balance', b.user_id;
     END IF;
