@@ -52,6 +52,4 @@ ids! {
     TokenId;
     /// One movement of credits.
     TransactionId;
-    /// One lot of credits.
-    GrantId;
 }
