@@ -20,6 +20,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use crate::steps::say;
+
 /// How long a program may take to stop before it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -57,6 +59,8 @@ impl Child {
             .stdout(Stdio::from(output.try_clone()?))
             .stderr(Stdio::from(output))
             .process_group(0)
+            // For one that nobody had the time to keep.
+            .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         let group = process.id().context("it ended at once")?;
@@ -110,7 +114,7 @@ pub async fn stop_leftovers(data_dir: &Path) -> Result<()> {
         if matches!(locked, Err(TryLockError::WouldBlock))
             && let Ok(group) = fs::read_to_string(&path)?.parse()
         {
-            println!("stopping {} of an earlier run", path.display());
+            say(&format!("stopping {} of an earlier run", path.display()));
             stop_group(Pid::from_raw(group), Signal::SIGINT).await;
         }
         fs::remove_file(path)?;

@@ -209,6 +209,10 @@ impl Stack {
             .env("LIMIT_SCALE", settings.limit_scale.to_string())
             .env("REQUIRE_EMAIL_VERIFICATION", "false")
             .env("REFRESH_TOKEN_KEYS", refresh_keys);
+        // A line a request, unless somebody wants something else.
+        if env::var_os("RUST_LOG").is_none() {
+            origin.env("RUST_LOG", "info,origin=debug");
+        }
         for name in ["EDGE_PROOF_KEY", "EMAIL_HASH_KEY", "KEY_ENCRYPTION_KEY"] {
             origin.env(name, self.secrets.get(name)?);
         }

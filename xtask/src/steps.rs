@@ -1,6 +1,9 @@
 //! Says which step is being done, and how long it took when that was noticeable.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, Write},
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 
@@ -24,13 +27,18 @@ impl Steps {
     ) -> Result<T> {
         self.begun += 1;
         let label = format!("[{}/{}] {what}", self.begun, self.total);
-        println!("{label}");
+        say(&label);
         let begun = Instant::now();
         let done = work.await?;
         let took = begun.elapsed();
         if took >= Duration::from_secs(1) {
-            println!("{label} … {:.0} s", took.as_secs_f32());
+            say(&format!("{label} … {:.0} s", took.as_secs_f32()));
         }
         Ok(done)
     }
+}
+
+/// Prints a line, if somebody still listens: `up | head` must not end in a panic.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }

@@ -6,21 +6,27 @@ use clap::Args;
 use crate::{
     postgres::{Durability, free_port},
     queries,
-    stack::{Settings, Stack},
+    stack::{Settings, Stack, Started},
+    steps::say,
     tools, up,
 };
+
+/// In the order in which a mistake is best found. Each is built by itself, as it is when it is
+/// run: together they would be built anew, with the features of all.
+const PACKAGES: [&str; 5] = ["shared", "edge", "origin", "xtask", "tests"];
 
 /// What to test.
 #[derive(Args, Default)]
 pub struct Tests {
-    /// For `cargo test` instead of `--workspace`: `-p tests`, a filter, `-- --nocapture`
+    /// For one `cargo test` instead of one a package: `-p tests`, a filter, `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 /// Runs the tests of the workspace. They find a superuser's `DATABASE_URL`, and the stack in
-/// `EDGE_URL`, `ORIGIN_URL` and `DATA_DIR`.
+/// `EDGE_URL` and `DATA_DIR`.
 pub async fn test(tests: Tests) -> Result<()> {
+    say("checking what .sqlx says of the queries");
     queries::check().await?;
     let data = tempfile::tempdir()?;
     let (edge_port, origin_port) = (free_port()?, free_port()?);
@@ -34,23 +40,36 @@ pub async fn test(tests: Tests) -> Result<()> {
     })
     .await?;
     let ended = tokio::select! {
-        ended = run(&mut stack, tests.arguments) => ended,
+        ended = run(&mut stack, &tests.arguments) => ended,
         told = up::told_to_stop() => told,
     };
     stack.stop().await;
     ended
 }
 
-async fn run(stack: &mut Stack, arguments: Vec<String>) -> Result<()> {
+async fn run(stack: &mut Stack, arguments: &[String]) -> Result<()> {
     let started = stack.start().await?;
-    let mut cargo = tools::cargo(&["test"]);
-    if arguments.is_empty() {
-        cargo.arg("--workspace");
+    tokio::select! {
+        tested = cargo_tests(&started, arguments) => tested,
+        ended = stack.ended() => Err(ended),
     }
-    cargo.args(arguments);
-    cargo.env("DATABASE_URL", started.database_url);
-    cargo.env("EDGE_URL", started.edge_url);
-    cargo.env("ORIGIN_URL", started.origin_url);
-    cargo.env("DATA_DIR", started.data_dir);
-    tools::run(&mut cargo).await
+}
+
+async fn cargo_tests(stack: &Started, arguments: &[String]) -> Result<()> {
+    let test = async |arguments: &[&str]| {
+        let mut cargo = tools::cargo(&["test"]);
+        cargo.args(arguments);
+        cargo.env("DATABASE_URL", &stack.database_url);
+        cargo.env("EDGE_URL", &stack.edge_url);
+        cargo.env("DATA_DIR", &stack.data_dir);
+        tools::run(&mut cargo).await
+    };
+    if !arguments.is_empty() {
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        return test(&arguments).await;
+    }
+    for package in PACKAGES {
+        test(&["--package", package]).await?;
+    }
+    Ok(())
 }

@@ -3,7 +3,10 @@
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::stack::{Settings, Stack, Started};
+use crate::{
+    stack::{Settings, Stack, Started},
+    steps::say,
+};
 
 /// Runs everything until Ctrl-C, SIGTERM or SIGHUP, or until a part of it ends.
 pub async fn up(settings: Settings) -> Result<()> {
@@ -11,8 +14,8 @@ pub async fn up(settings: Settings) -> Result<()> {
     let ended = tokio::select! {
         ended = async {
             let Started { edge_url, origin_url, .. } = stack.start().await?;
-            println!("ready edge={edge_url} origin={origin_url}");
-            println!("try   curl {edge_url}/api/v1/auth/jwks   (Ctrl-C stops everything)");
+            say(&format!("ready edge={edge_url} origin={origin_url}"));
+            say(&format!("try   curl {edge_url}/api/v1/auth/jwks   (Ctrl-C stops everything)"));
             Err(stack.ended().await)
         } => ended,
         told = told_to_stop() => told,
@@ -31,6 +34,6 @@ pub async fn told_to_stop() -> Result<()> {
         _ = terminate.recv() => {}
         _ = hang_up.recv() => {}
     }
-    println!("stopping");
+    say("stopping");
     Ok(())
 }
