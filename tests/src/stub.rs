@@ -5,13 +5,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use anyhow::Result;
 use axum::{
     Json, Router,
-    extract::Request,
-    http::{HeaderMap, StatusCode},
+    body::Bytes,
+    http::{
+        HeaderMap, HeaderName, Method, StatusCode, Uri,
+        header::{ETAG, LOCATION},
+    },
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use shared::jwks::JwkSet;
-use tokio::{net::TcpListener, task::JoinHandle};
+use shared::{jwks::JwkSet, proof::REQUEST_ID};
+use tokio::{
+    net::TcpListener,
+    runtime::{self, Runtime},
+};
 
 /// A request that reached the origin.
 #[derive(Clone, Debug)]
@@ -22,43 +28,51 @@ pub struct Seen {
     pub target: String,
     /// Its headers.
     pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
 }
 
-/// The origin. It stops when it is dropped.
+/// The origin. When it is dropped it stops, connections that are open included: it has a runtime
+/// of its own that goes with it.
 pub struct Stub {
     /// Where it answers.
     pub url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
     jwks: Arc<Mutex<JwkSet>>,
-    server: JoinHandle<()>,
+    runtime: Option<Runtime>,
 }
 
 impl Stub {
     /// Starts an origin that publishes `jwks`.
-    pub async fn start(jwks: JwkSet) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+    pub fn start(jwks: JwkSet) -> Result<Self> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
         let url = format!("http://{}", listener.local_addr()?);
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let jwks = Arc::new(Mutex::new(jwks));
         let (requests, published) = (seen.clone(), jwks.clone());
-        let router = Router::new().fallback(async move |request: Request| {
+        let record = async move |method: Method, uri: Uri, headers, body| {
             let request = Seen {
-                method: request.method().to_string(),
-                target: request.uri().to_string(),
-                headers: request.headers().clone(),
+                method: method.to_string(),
+                target: uri.to_string(),
+                headers,
+                body,
             };
             let answer = answer(&request, &held(&published));
             held(&requests).push(request);
             answer
-        });
-        let server = tokio::spawn(async move {
-            let _ = axum::serve(listener, router).await;
-        });
+        };
+        let router = Router::new().fallback(record);
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        runtime.spawn(async move { axum::serve(TcpListener::from_std(listener)?, router).await });
         Ok(Self {
             url,
             seen,
             jwks,
-            server,
+            runtime: Some(runtime),
         })
     }
 
@@ -89,7 +103,9 @@ impl Stub {
 
 impl Drop for Stub {
     fn drop(&mut self) {
-        self.server.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -97,11 +113,20 @@ fn is_jwks(request: &Seen) -> bool {
     request.target.ends_with("/jwks")
 }
 
+/// As the origin does: the key set has a tag, and every answer names its request.
 fn answer(request: &Seen, jwks: &JwkSet) -> Response {
     if is_jwks(request) {
-        return Json(jwks).into_response();
+        return ([(ETAG, "\"1\"")], Json(jwks)).into_response();
     }
-    (StatusCode::OK, Json(json!({ "asked": request.target }))).into_response()
+    if request.target == "/moved" {
+        return (StatusCode::FOUND, [(LOCATION, "/open")]).into_response();
+    }
+    let name = request.headers.get(REQUEST_ID).cloned();
+    let mut answer = Json(json!({ "asked": request.target })).into_response();
+    answer
+        .headers_mut()
+        .extend(name.map(|name| (HeaderName::from_static(REQUEST_ID), name)));
+    answer
 }
 
 fn held<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use base64ct::{Base64, Encoding};
 use tempfile::TempDir;
 use tokio::{
     net::TcpStream,
@@ -22,6 +23,9 @@ use tokio::{
 
 /// How long workerd may take until it listens.
 const START_WITHIN: Duration = Duration::from_secs(20);
+
+/// The key of the proofs of an edge that tests start.
+pub const PROOF_KEY: [u8; 32] = [1; 32];
 
 /// A worker's code and what it is told.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ pub struct Script {
     vars: toml::Table,
     /// The class of its Durable Object, with the binding that it goes by.
     object: Option<(&'static str, &'static str)>,
+    /// Modules that are other than in the folder.
+    replaced: BTreeMap<String, String>,
 }
 
 impl Script {
@@ -45,6 +51,7 @@ impl Script {
             main: main.to_owned(),
             vars: toml::Table::new(),
             object: None,
+            replaced: BTreeMap::new(),
         }
     }
 
@@ -59,16 +66,20 @@ impl Script {
         Ok(edge
             .var("PUBLIC_URL", issuer)
             .var("ORIGIN_URL", origin_url)
-            .var(
-                "EDGE_PROOF_KEY",
-                "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
-            ))
+            .var("EDGE_PROOF_KEY", Base64::encode_string(&PROOF_KEY)))
     }
 
     /// Sets a variable.
     #[must_use]
     pub fn var(mut self, name: &str, value: impl Into<toml::Value>) -> Self {
         self.vars.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Uses `text` in place of the module `name`.
+    #[must_use]
+    pub fn replace(mut self, name: &str, text: String) -> Self {
+        self.replaced.insert(name.to_owned(), text);
         self
     }
 
@@ -84,7 +95,10 @@ impl Script {
         for (name, kind) in [main].into_iter().chain(modules) {
             let copy = to.join(&name);
             fs::create_dir_all(copy.parent().context("a module lies in a folder")?)?;
-            fs::copy(self.folder.join(&name), copy)?;
+            match self.replaced.get(&name) {
+                Some(text) => fs::write(copy, text)?,
+                None => fs::copy(self.folder.join(&name), copy).map(drop)?,
+            }
             writeln!(listed, "    (name = {name:?}, {kind} = embed {name:?}),")?;
         }
         let mut bindings = String::new();

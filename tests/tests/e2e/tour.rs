@@ -1,0 +1,122 @@
+//! What a person and an app do with Tollgate, from register to 402.
+
+use std::{env, fs, path::PathBuf};
+
+use anyhow::Result;
+use serde_json::json;
+use tests::{Answer, root};
+use tokio::process::Command;
+
+use crate::rig::{PASSWORD, Person, until};
+
+const VALIDATE: &str = "/api/v1/auth/validate";
+const BALANCE: &str = "/api/v1/credits/balance";
+const USE: &str = "/api/v1/credits/use";
+
+#[tokio::test]
+async fn credits_are_spent_until_there_are_none() -> Result<()> {
+    let ada = Person::sign_up().await?;
+    let balance = ada.get(BALANCE).await?.ok();
+    assert_eq!(
+        balance.body["freeCreditsRemaining"], 155,
+        "the bonus and the day's"
+    );
+
+    let spend = json!({"amount": 100, "appId": "tour", "description": "a", "idempotencyKey": "1"});
+    let first = ada.post(USE, &spend).await?.ok();
+    assert_eq!(first.body["freeCreditsRemaining"], 55);
+    let again = ada.post(USE, &spend).await?.ok();
+    assert_eq!(again.body, first.body, "the same key charges nothing again");
+    assert_eq!(again.header("idempotency-replayed"), "true");
+
+    let more = json!({"amount": 55.001, "appId": "tour", "description": "b"});
+    let refused = ada.post(USE, &more).await?;
+    refused.is_problem(402, "INSUFFICIENT_CREDITS");
+    assert_eq!(refused.body["available"], 55);
+    assert_eq!(refused.body["required"], 55.001);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_edge_says_what_a_token_is_worth() -> Result<()> {
+    let ada = Person::sign_up().await?;
+    for answer in [
+        ada.get(VALIDATE).await?.ok(),
+        ada.post(VALIDATE, json!({"token": ada.access})).await?.ok(),
+    ] {
+        assert_eq!(answer.body["valid"], true);
+        assert_eq!(answer.body["payload"]["email"], ada.email);
+        assert_eq!(answer.body["payload"]["role"], "user");
+    }
+    let none = ada.post(VALIDATE, json!({"token": "x"})).await?.ok();
+    assert_eq!(none.body["valid"], false);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_worth_one_of_each() -> Result<()> {
+    let ada = Person::sign_up().await?;
+    let body = json!({"refreshToken": ada.refresh});
+    let refreshed = ada.post("/api/v1/auth/refresh", &body).await?.ok();
+    assert_ne!(refreshed.body["refreshToken"], ada.refresh);
+    let access = refreshed.body["accessToken"].as_str().unwrap_or_default();
+    let _ = Answer::to(ada.edge.get(BALANCE).bearer_auth(access))
+        .await?
+        .ok();
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_that_ended_spends_nothing_and_refreshes_nothing() -> Result<()> {
+    let ada = Person::sign_up().await?;
+    let _ = ada.post("/api/v1/auth/logout", json!({})).await?.ok();
+    ada.get(BALANCE).await?.is_problem(401, "SESSION_REVOKED");
+    let body = json!({"refreshToken": ada.refresh});
+    let refreshed = ada.post("/api/v1/auth/refresh", &body).await?;
+    refreshed.is_problem(401, "INVALID_REFRESH_TOKEN");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_an_unknown_address_look_the_same() -> Result<()> {
+    let ada = Person::sign_up().await?;
+    for (email, password) in [
+        (ada.email.as_str(), "wrong horse battery"),
+        ("nobody@example.org", PASSWORD),
+    ] {
+        let body = json!({"email": email, "password": password});
+        let answer = ada.post("/api/v1/auth/login", body).await?;
+        answer.is_problem(401, "INVALID_CREDENTIALS");
+    }
+    Ok(())
+}
+
+/// What a service does that verifies by itself: `jose` fetches the key set through the edge.
+#[tokio::test]
+async fn any_jose_library_verifies_our_tokens() -> Result<()> {
+    let ada = Person::sign_up().await?;
+    let payload = ada.get(VALIDATE).await?.ok().body["payload"].clone();
+    let issuer = payload["iss"].as_str().unwrap_or_default();
+    let verified = Command::new(root().join("node_modules/.bin/node"))
+        .arg(root().join("tests/tests/e2e/verify.mjs"))
+        .args([&ada.edge.url("/.well-known/jwks.json"), issuer, &ada.access])
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&verified.stdout);
+    assert_eq!(said.trim(), payload["sub"], "{verified:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_has_one_name_from_the_answer_to_the_log_of_the_origin() -> Result<()> {
+    let ada = Person::sign_up().await?;
+    let answer = ada.get(BALANCE).await?.ok();
+    let id = answer.header("tollgate-request-id").to_owned();
+    assert!(!id.is_empty(), "{answer:?}");
+    let log = PathBuf::from(env::var("DATA_DIR")?).join("logs/origin.log");
+    until("the origin's log names the request", async || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains(&id))
+    })
+    .await;
+    Ok(())
+}
