@@ -187,6 +187,9 @@ impl Policy {
     /// The route for a request. `HEAD` goes where `GET` goes. RFC 9110 §9.3.2.
     #[must_use]
     pub fn find(&self, method: &str, path: &str) -> Found<'_> {
+        if path.split('/').any(is_dots) {
+            return Found::Nothing;
+        }
         let Ok(matched) = self.router.at(path) else {
             return Found::Nothing;
         };
@@ -232,6 +235,20 @@ impl Policy {
     fn limits<'a>(&'a self, route: &Route) -> impl Iterator<Item = &'a Limit> {
         route.limits.iter().map(|&index| &self.limits[index])
     }
+}
+
+/// Whether a segment is `.` or `..`, however it is written: what is behind the edge may read the
+/// path as another one than we match. RFC 3986 §5.2.4, §6.2.2.2.
+fn is_dots(segment: &str) -> bool {
+    let (mut rest, mut dots) = (segment, 0);
+    while let Some(dot) = [".", "%2e", "%2E"]
+        .iter()
+        .find(|dot| rest.starts_with(**dot))
+    {
+        rest = &rest[dot.len()..];
+        dots += 1;
+    }
+    rest.is_empty() && (dots == 1 || dots == 2)
 }
 
 #[derive(Deserialize)]

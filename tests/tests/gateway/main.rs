@@ -1,0 +1,41 @@
+//! The one suite of gateway cases, and the platforms that it runs on: the core in this process,
+//! the built worker under workerd, and the built component under a WASI 0.3 host.
+//!
+//! `cases` is the table: what is asked, what must be answered, and what the origin must have
+//! seen. `suite` goes through it. What needs a clock that can be set is asked of the core alone,
+//! in `time`. `spin_toml` holds the two deployments to one policy.
+
+mod cases;
+mod native;
+mod spin;
+mod spin_toml;
+mod suite;
+mod time;
+mod tokens;
+
+use anyhow::Result;
+use tests::{Script, Worker};
+
+use crate::suite::{Edge, Setting};
+
+#[tokio::test]
+async fn every_case_holds_in_the_core() -> Result<()> {
+    suite::run(async |setting| Ok(Edge::Native(native::Edge::new(setting)))).await
+}
+
+#[tokio::test]
+async fn every_case_holds_for_the_worker_under_workerd() -> Result<()> {
+    suite::run(async |setting: &Setting| {
+        let script = Script::edge(&setting.issuer, &setting.origin)?;
+        let policy: toml::Value = serde_json::from_str(cases::POLICY)?;
+        let script = script.var("POLICY", policy);
+        Ok(Edge::Worker(Worker::start(&script).await?))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn every_case_holds_for_the_component_under_wasi() -> Result<()> {
+    let component = spin::Component::load()?;
+    suite::run(async |setting: &Setting| Ok(Edge::Spin(component.start(setting).await?))).await
+}

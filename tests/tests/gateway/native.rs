@@ -1,0 +1,175 @@
+//! The core in this process: the third host, whose clock can be set.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::IpAddr,
+    pin::Pin,
+    rc::Rc,
+};
+
+use anyhow::Result;
+use axum::http::{HeaderName, Request, Response};
+use chrono::{DateTime, TimeDelta, Utc};
+use edge::{
+    config::Config,
+    gateway::Gateway,
+    host::{Answer, Document, Forward, Head, Host, NotReached, Outcome, Unread, is_reserved},
+};
+use shared::{
+    gcra::{Decision, Quota},
+    jwks::Key,
+};
+
+use crate::suite::{Setting, send};
+
+/// An edge that remembers, as an isolate does.
+pub struct Edge {
+    gateway: Rc<Gateway>,
+    world: Rc<World>,
+}
+
+/// What is around the requests.
+struct World {
+    now: Cell<DateTime<Utc>>,
+    next_id: Cell<u64>,
+    later: RefCell<Vec<Pin<Box<dyn Future<Output = ()>>>>>,
+}
+
+impl Edge {
+    /// An edge that has seen nothing yet, on this machine's clock as it stands.
+    pub fn new(setting: &Setting) -> Self {
+        let config = Config::read(|name| setting.var(name)).expect("a setting that holds together");
+        Self {
+            gateway: Gateway::new(config),
+            world: Rc::new(World {
+                now: Cell::new(tests::now()),
+                next_id: Cell::default(),
+                later: RefCell::default(),
+            }),
+        }
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, secs: i64) {
+        let now = self.world.now.get();
+        self.world.now.set(now + TimeDelta::seconds(secs));
+    }
+
+    /// Asks it, and then lets it do what it put off.
+    pub async fn ask(&self, address: IpAddr, request: Request<String>) -> Result<Response<String>> {
+        let uri = request.uri();
+        let head = Head {
+            method: request.method().to_string(),
+            path: uri.path().to_owned(),
+            query: uri
+                .query()
+                .map_or_else(String::new, |query| format!("?{query}")),
+            address,
+        };
+        let host = Native(self.world.clone(), Rc::new(request));
+        let answer = match self.gateway.pass(&host, &head).await {
+            Outcome::Answer(answer) => response(answer),
+            Outcome::Forward(forward) => host.forward(forward).await,
+        };
+        let later = self.world.later.take();
+        for work in later {
+            work.await;
+        }
+        answer
+    }
+}
+
+/// One request in this process.
+#[derive(Clone)]
+struct Native(Rc<World>, Rc<Request<String>>);
+
+impl Native {
+    async fn forward(&self, forward: Forward) -> Result<Response<String>> {
+        let mut onward = Request::clone(&self.1);
+        *onward.uri_mut() = forward.url.parse()?;
+        let headers = self.1.headers().iter();
+        let headers = headers.filter(|(name, _)| !is_reserved(name.as_str()));
+        *onward.headers_mut() = headers
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        for (name, value) in &forward.headers {
+            onward.headers_mut().insert(*name, value.parse()?);
+        }
+        let Ok(mut answer) = send(onward).await else {
+            return response(Answer::not_reached(
+                NotReached::Refused,
+                &forward.request_id,
+            ));
+        };
+        for (name, value) in &forward.answer_headers {
+            answer.headers_mut().insert(*name, value.parse()?);
+        }
+        Ok(answer)
+    }
+}
+
+fn response(answer: Answer) -> Result<Response<String>> {
+    let mut response = Response::builder().status(answer.status);
+    for (name, value) in answer.headers {
+        response = response.header(HeaderName::from_static(name), &*value);
+    }
+    Ok(response.body(answer.body)?)
+}
+
+impl Host for Native {
+    fn now(&self) -> DateTime<Utc> {
+        self.0.now.get()
+    }
+
+    fn new_request_id(&self) -> String {
+        self.0.next_id.update(|id| id + 1);
+        format!("request-{}", self.0.next_id.get())
+    }
+
+    fn header(&self, name: &'static str) -> Option<String> {
+        let values = self.1.headers().get_all(name).iter();
+        let values: Vec<_> = values
+            .map(|value| value.to_str())
+            .collect::<Result<_, _>>()
+            .ok()?;
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
+    fn has_signed(&self, key: &Key, message: &[u8], signature: &[u8; 64]) -> bool {
+        key.has_signed(message, signature)
+    }
+
+    async fn body(&self, limit: usize) -> Result<String, Unread> {
+        let body = self.1.body();
+        if body.len() > limit {
+            return Err(Unread::TooLarge);
+        }
+        Ok(body.clone())
+    }
+
+    async fn fetch_keys(&self, url: &str) -> Result<Document, String> {
+        let request = Request::get(url).body(String::new());
+        let answer = send(request.map_err(|why| why.to_string())?).await;
+        let (parts, body) = answer.map_err(|why| why.to_string())?.into_parts();
+        let etag = parts
+            .headers
+            .get("etag")
+            .and_then(|etag| etag.to_str().ok());
+        Ok(Document {
+            body,
+            etag: etag.unwrap_or_default().to_owned(),
+        })
+    }
+
+    async fn admit(&self, _key: &str, _quota: Quota) -> Result<Option<Decision>, String> {
+        Ok(None)
+    }
+
+    fn later(&self, work: impl Future<Output = ()> + 'static) {
+        self.0.later.borrow_mut().push(Box::pin(work));
+    }
+
+    fn log(&self, line: &str) {
+        println!("{line}");
+    }
+}

@@ -1,0 +1,42 @@
+//! The two deployments, held to one policy.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tests::root;
+
+fn manifest(name: &str) -> Result<Value> {
+    let text = fs::read_to_string(root().join(name))?;
+    Ok(serde_json::to_value(text.parse::<toml::Table>()?)?)
+}
+
+#[test]
+fn spin_toml_has_the_policy_and_the_variables_of_wrangler_toml() -> Result<()> {
+    let (wrangler, spin) = (manifest("wrangler.toml")?, manifest("spin.toml")?);
+    let vars = wrangler["vars"].as_object().context("variables")?;
+    for (name, value) in vars {
+        let default = spin["variables"][name.to_lowercase()]["default"].as_str();
+        let default = default.with_context(|| format!("spin.toml has no {name}"))?;
+        if let Value::String(value) = value {
+            assert_eq!(default, value, "{name}");
+        } else {
+            assert_eq!(serde_json::from_str::<Value>(default)?, *value, "{name}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_component_is_given_every_variable_by_its_own_name() -> Result<()> {
+    let spin = manifest("spin.toml")?;
+    let given = spin["component"]["edge"]["variables"]
+        .as_object()
+        .context("given")?;
+    let declared = spin["variables"].as_object().context("declared")?;
+    for (name, value) in given {
+        assert_eq!(*value, format!("{{{{ {name} }}}}"));
+    }
+    assert!(given.keys().eq(declared.keys()));
+    Ok(())
+}
