@@ -39,13 +39,11 @@ impl Client {
     }
 
     /// Begins a GET.
-    #[must_use]
     pub fn get(&self, path: &str) -> RequestBuilder {
         self.http.get(self.url(path))
     }
 
     /// Begins a POST.
-    #[must_use]
     pub fn post(&self, path: &str) -> RequestBuilder {
         self.http.post(self.url(path))
     }

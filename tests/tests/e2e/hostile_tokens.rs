@@ -66,11 +66,11 @@ fn hostile(issuer: &Issuer) -> Vec<(&'static str, String)> {
         ),
         (
             "another issuer",
-            resigned(|claims| claims.iss = "https://eve.example".to_owned()),
+            resigned(|claims| "https://eve.example".clone_into(&mut claims.iss)),
         ),
         (
             "another audience",
-            resigned(|claims| claims.aud = "userinfo".to_owned()),
+            resigned(|claims| "userinfo".clone_into(&mut claims.aud)),
         ),
         (
             "another type",
