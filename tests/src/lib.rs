@@ -1,8 +1,9 @@
 //! What end-to-end tests and benches are made of: workers under workerd ([`Worker`]), tokens of
 //! a key of our own ([`Issuer`]), an origin that one can look into ([`Stub`]), and a [`Client`].
 //!
-//! The tests themselves are in `tests/e2e`. `cargo xtask test` runs them beside a whole stack,
-//! whose edge they find in `EDGE_URL` and whose logs in `DATA_DIR`.
+//! `tests/gateway` holds the edge to one suite of cases on each of its platforms. `tests/e2e` is
+//! about the worker and about the whole: `cargo xtask test` runs it beside a stack, whose edge it
+//! finds in `EDGE_URL` and whose logs in `DATA_DIR`.
 
 mod client;
 mod issuer;

@@ -277,6 +277,10 @@ fn forwarding() -> Vec<Case> {
         case("a body without a token", "POST", "/open")
             .body("x=1")
             .forwarded(),
+        Case {
+            body: Body::Large(1_024 * 1_024),
+            ..case("a body larger than the edge would read", "POST", "/open").forwarded()
+        },
         get("nobody, where anybody may ask", "/either").forwarded(),
         get("somebody, where anybody may ask", "/either")
             .bearer(Token::Good)

@@ -29,7 +29,7 @@ async fn every_case_holds_for_the_worker_under_workerd() -> Result<()> {
         let script = Script::edge(&setting.issuer, &setting.origin)?;
         let policy: toml::Value = serde_json::from_str(cases::POLICY)?;
         let script = script.var("POLICY", policy);
-        Ok(Edge::Worker(Worker::start(&script).await?))
+        Ok(Edge::Worker(Box::new(Worker::start(&script).await?)))
     })
     .await
 }

@@ -53,7 +53,7 @@ impl Component {
             let code = component::Component::from_file(&engine, &path)?;
             Ok(Self { engine, code })
         };
-        load().map_err(|why| anyhow!("{}: {why:?}", path.display()))
+        load().map_err(|why| anyhow!("{}: {why:?}; build it", path.display()))
     }
 
     /// Starts an instance.

@@ -42,7 +42,7 @@ impl Setting {
 /// An edge, on one of its platforms.
 pub enum Edge {
     Native(native::Edge),
-    Worker(Worker),
+    Worker(Box<Worker>),
     Spin(spin::Edge),
 }
 
