@@ -9,9 +9,6 @@ use crate::{
     tidy, tools,
 };
 
-/// Spin's target; the other Wasm target is the worker's.
-const WASI: &str = "wasm32-wasip2";
-
 /// Formatting, lints, the rules of [`tidy`], documentation, and every test.
 pub async fn ci() -> Result<()> {
     let mut steps = Steps::of(7);
@@ -28,7 +25,7 @@ pub async fn ci() -> Result<()> {
         "warnings",
     ]);
     steps.step("lints", native).await?;
-    for target in [edge::TARGET, WASI] {
+    for target in [edge::TARGET, edge::WASI] {
         let lints = async {
             tools::add_rust_target(target).await?;
             let packages = ["--package=edge", "--package=shared", "--target", target];

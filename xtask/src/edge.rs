@@ -19,6 +19,8 @@ use crate::tools;
 
 /// The worker's target.
 pub const TARGET: &str = "wasm32-unknown-unknown";
+/// The target of the Spin component.
+pub const WASI: &str = "wasm32-wasip2";
 
 /// Speed over size: the worker is far below what Workers admits.
 const OPTIMISE: &str = "-O3";
@@ -56,6 +58,13 @@ pub async fn build() -> Result<()> {
         gzipped_bytes()? / 1000
     );
     Ok(())
+}
+
+/// Builds the Spin component, as `spin.toml` does.
+pub async fn build_component() -> Result<()> {
+    tools::add_rust_target(WASI).await?;
+    let mut cargo = tools::cargo(&["build", "--release", "--package", "edge"]);
+    tools::run(cargo.args(["--target", WASI])).await
 }
 
 /// How many bytes of Wasm a deployment sends, compressed as Cloudflare counts them.

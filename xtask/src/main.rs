@@ -10,6 +10,7 @@ mod ci;
 mod edge;
 mod postgres;
 mod queries;
+mod redis;
 mod secrets;
 mod stack;
 mod steps;

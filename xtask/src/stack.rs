@@ -25,6 +25,7 @@ use crate::{
     children::{self, Child},
     edge,
     postgres::{self, Durability, free_port},
+    redis,
     secrets::{self, Secrets},
     steps::Steps,
     tools,
@@ -177,6 +178,15 @@ impl Stack {
             }
         }
         Ok(())
+    }
+
+    /// Starts a Redis beside it, if this machine can have one; returns its URL.
+    pub async fn start_redis(&mut self) -> Result<Option<String>> {
+        let Some((redis, url)) = redis::start(&self.settings.data_dir).await? else {
+            return Ok(None);
+        };
+        self.children.push(redis);
+        Ok(Some(url))
     }
 
     async fn start_postgres(&mut self) -> Result<String> {
