@@ -32,6 +32,8 @@ export function respond(status, headers, body) {
 export const head = (request) =>
   `${request.method}\n${request.url}\n${request.headers.get("cf-connecting-ip") ?? ""}`;
 
+export const authorization = (request) => request.headers.get("authorization") ?? undefined;
+
 export const headerNames = (request) => [...request.headers.keys()].join("\n");
 
 // The host's own request goes on, its body unread; the host's own answer comes back.

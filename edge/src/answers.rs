@@ -39,7 +39,7 @@ impl Refusal {
 
 /// That this token is good, and what it says.
 pub fn valid(caller: &Verified) -> String {
-    format!(r#"{{"valid":true,"payload":{}}}"#, caller.payload())
+    format!(r#"{{"valid":true,"payload":{}}}"#, caller.payload)
 }
 
 /// An answer in JSON. Nothing keeps one to a bearer or to a `POST` by itself (RFC 9111 §3.5),

@@ -54,9 +54,9 @@ pub fn verify(
         }
         return Ok(verified);
     }
-    let (claims, key) = jwt::verify_with(token, keys, expect, now, has_signed)?;
-    let verified = Rc::new(Verified::new(claims, key.kid()));
-    tokens.keep(token, verified.clone());
+    let verified = jwt::verify_with(token, keys, expect, now, has_signed)?;
+    let verified = Rc::new(Verified::new(token, verified));
+    tokens.keep(verified.clone());
     Ok(verified)
 }
 

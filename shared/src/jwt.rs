@@ -69,6 +69,17 @@ pub enum Rejected {
     NotYet,
 }
 
+/// A token that is believed.
+#[derive(Clone, Debug)]
+pub struct Verified<'k> {
+    /// What it says.
+    pub claims: AccessClaims,
+    /// The same as its JSON, to the letter; for answers that show it.
+    pub payload: String,
+    /// The key that has signed it.
+    pub key: &'k Key,
+}
+
 /// Verifies `token` as of `now`. Pure: the caller supplies keys and clock.
 pub fn verify(
     token: &str,
@@ -76,18 +87,18 @@ pub fn verify(
     expect: &Expect,
     now: DateTime<Utc>,
 ) -> Result<AccessClaims, Rejected> {
-    verify_with(token, keys, expect, now, Key::has_signed).map(|(claims, _)| claims)
+    verify_with(token, keys, expect, now, Key::has_signed).map(|verified| verified.claims)
 }
 
 /// As [`verify`], with the host's own Ed25519 in place of ours: `has_signed` says whether the
-/// key has made the signature over the message. Also tells which key it was.
+/// key has made the signature over the message.
 pub fn verify_with<'k>(
     token: &str,
     keys: &'k KeySet,
     expect: &Expect,
     now: DateTime<Utc>,
     has_signed: impl Fn(&Key, &[u8], &[u8; 64]) -> bool,
-) -> Result<(AccessClaims, &'k Key), Rejected> {
+) -> Result<Verified<'k>, Rejected> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(Rejected::Malformed);
     }
@@ -100,30 +111,30 @@ pub fn verify_with<'k>(
     if !has_signed(key, message.as_bytes(), signature) {
         return Err(Rejected::Signature);
     }
-    let claims = read_claims(&decode(claims)?, expect, now)?;
-    Ok((claims, key))
+    let payload = String::from_utf8(decode(claims)?).map_err(|_| Rejected::Malformed)?;
+    let claims = read_claims(&payload, expect, now)?;
+    Ok(Verified {
+        claims,
+        payload,
+        key,
+    })
 }
 
 /// Makes a token that says `claims`. Times are written in whole seconds.
+///
+/// # Panics
+/// Never: claims are strings, numbers and lists, which JSON can write.
 #[must_use]
 pub fn sign(claims: &AccessClaims, key: &SigningKey) -> String {
     let header = format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":"{}"}}"#, key.kid());
     let mut token = BASE64URL.encode(header);
     token.push('.');
-    BASE64URL.encode_string(payload(claims), &mut token);
+    let payload = serde_json::to_string(&Wire::from(claims)).expect("claims are plain JSON");
+    BASE64URL.encode_string(payload, &mut token);
     let signature = key.sign(token.as_bytes());
     token.push('.');
     BASE64URL.encode_string(signature, &mut token);
     token
-}
-
-/// What a token says, as its JSON; for tokens, and for answers that show it.
-///
-/// # Panics
-/// Never: claims are strings, numbers and lists, which JSON can write.
-#[must_use]
-pub fn payload(claims: &AccessClaims) -> String {
-    serde_json::to_string(&Wire::from(claims)).expect("claims are plain JSON")
 }
 
 /// Base64url in its one form: no padding, no stray bits. RFC 7515 §2.
@@ -175,11 +186,11 @@ fn is_access_token(typ: &str) -> bool {
 
 /// Reads the claims of a token whose signature is good.
 fn read_claims(
-    claims: &[u8],
+    payload: &str,
     expect: &Expect,
     now: DateTime<Utc>,
 ) -> Result<AccessClaims, Rejected> {
-    let wire: Wire<'_> = serde_json::from_slice(claims).map_err(|_| Rejected::Malformed)?;
+    let wire: Wire<'_> = serde_json::from_str(payload).map_err(|_| Rejected::Malformed)?;
     if wire.iss != expect.issuer {
         return Err(Rejected::Issuer);
     }

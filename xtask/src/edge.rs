@@ -60,11 +60,12 @@ pub async fn build() -> Result<()> {
     Ok(())
 }
 
-/// Builds the Spin component, as `spin.toml` does.
-pub async fn build_component() -> Result<()> {
+/// Builds the Spin component, as `spin.toml` does, and returns its path.
+pub async fn build_component() -> Result<PathBuf> {
     tools::add_rust_target(WASI).await?;
     let mut cargo = tools::cargo(&["build", "--release", "--package", "edge"]);
-    tools::run(cargo.args(["--target", WASI])).await
+    tools::run(cargo.args(["--target", WASI])).await?;
+    Ok(tools::target_dir().join(WASI).join("release/edge.wasm"))
 }
 
 /// How many bytes of Wasm a deployment sends, compressed as Cloudflare counts them.

@@ -1,5 +1,7 @@
 //! `cargo xtask test`: every test there is, beside a stack of its own that is gone afterwards.
 
+use std::{ffi::OsString, path::PathBuf};
+
 use anyhow::Result;
 use clap::Args;
 
@@ -7,7 +9,7 @@ use crate::{
     edge,
     postgres::{Durability, free_port},
     queries,
-    stack::{Settings, Stack, Started},
+    stack::{Settings, Stack},
     steps::say,
     tools, up,
 };
@@ -27,13 +29,13 @@ pub struct Tests {
     arguments: Vec<String>,
 }
 
-/// Runs the tests of the workspace. They find a superuser's `DATABASE_URL`, and the stack in
-/// `EDGE_URL` and `DATA_DIR`.
+/// Runs the tests of the workspace. They find a superuser's `DATABASE_URL`, a `REDIS_URL`, the
+/// stack in `EDGE_URL` and `DATA_DIR`, and the Spin component in `SPIN_COMPONENT`.
 pub async fn test(tests: Tests) -> Result<()> {
     say("checking what .sqlx says of the queries");
     queries::check().await?;
     say("building the edge as a Spin component");
-    edge::build_component().await?;
+    let component = edge::build_component().await?;
     let data = tempfile::tempdir()?;
     let (edge_port, origin_port) = (free_port()?, free_port()?);
     let mut stack = Stack::open(Settings {
@@ -46,49 +48,60 @@ pub async fn test(tests: Tests) -> Result<()> {
     })
     .await?;
     let ended = tokio::select! {
-        ended = run(&mut stack, &tests.arguments) => ended,
+        ended = run(&mut stack, component, &tests.arguments) => ended,
         told = up::told_to_stop() => told,
     };
     stack.stop().await;
     ended
 }
 
-async fn run(stack: &mut Stack, arguments: &[String]) -> Result<()> {
+async fn run(stack: &mut Stack, component: PathBuf, arguments: &[String]) -> Result<()> {
     let started = stack.start().await?;
-    let redis_url = stack.start_redis().await?;
-    if redis_url.is_none() {
-        say(&format!(
-            "leaving out {NEEDS_REDIS}: this machine can have no Redis"
-        ));
+    let mut told: Vec<(&str, OsString)> = vec![
+        ("DATABASE_URL", started.database_url.into()),
+        ("EDGE_URL", started.edge_url.into()),
+        ("DATA_DIR", started.data_dir.into()),
+        ("SPIN_COMPONENT", component.into()),
+    ];
+    let mut left_out = None;
+    match stack.start_redis().await? {
+        Some(url) => told.push(("REDIS_URL", url.into())),
+        None => left_out = Some(NEEDS_REDIS),
     }
     tokio::select! {
-        tested = cargo_tests(&started, redis_url.as_deref(), arguments) => tested,
+        tested = cargo_tests(&told, left_out, arguments) => tested,
         ended = stack.ended() => Err(ended),
     }
 }
 
-async fn cargo_tests(stack: &Started, redis_url: Option<&str>, arguments: &[String]) -> Result<()> {
+async fn cargo_tests(
+    told: &[(&str, OsString)],
+    left_out: Option<&str>,
+    arguments: &[String],
+) -> Result<()> {
     let test = async |arguments: &[&str]| {
         let mut cargo = tools::cargo(&["test"]);
-        cargo.args(arguments);
-        cargo.env("DATABASE_URL", &stack.database_url);
-        cargo.env("EDGE_URL", &stack.edge_url);
-        cargo.env("DATA_DIR", &stack.data_dir);
-        if let Some(url) = redis_url {
-            cargo.env("REDIS_URL", url);
-        }
-        tools::run(&mut cargo).await
+        tools::run(cargo.args(arguments).envs(told.iter().cloned())).await
     };
     if !arguments.is_empty() {
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         return test(&arguments).await;
     }
+    if let Some(name) = left_out {
+        say(&format!(
+            "leaving out {name}: this machine can have no Redis"
+        ));
+    }
     for package in PACKAGES {
-        let mut arguments = vec!["--package", package];
-        if redis_url.is_none() {
-            arguments.extend(["--", "--skip", NEEDS_REDIS]);
-        }
-        test(&arguments).await?;
+        let skip = left_out.map(|name| ["--", "--skip", name]);
+        let skip = skip.iter().flatten().copied();
+        test(
+            &["--package", package]
+                .into_iter()
+                .chain(skip)
+                .collect::<Vec<_>>(),
+        )
+        .await?;
     }
     Ok(())
 }

@@ -103,7 +103,7 @@ impl Tokens {
             Token::OtherType => ours(json!({"alg": "EdDSA", "typ": "JWT", "kid": kid})),
             Token::NoAlgorithm => {
                 let header = json!({"alg": "none", "typ": "at+jwt", "kid": kid});
-                signed_part(&header, &self.ada) + "."
+                signed_part(&header, &self.ada, &self.issuer) + "."
             }
             Token::Hs256 => self.hs256(),
             Token::Critical => ours(json!({
@@ -125,7 +125,7 @@ impl Tokens {
     fn hs256(&self) -> String {
         let key = self.issuer.key().key();
         let header = json!({"alg": "HS256", "typ": "at+jwt", "kid": key.kid()});
-        let signed = signed_part(&header, &self.ada);
+        let signed = signed_part(&header, &self.ada, &self.issuer);
         let mut mac =
             Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes any length");
         mac.update(signed.as_bytes());
@@ -135,17 +135,15 @@ impl Tokens {
 }
 
 /// Header and claims as a signature covers them. RFC 7515 §5.1.
-fn signed_part(header: &Value, claims: &AccessClaims) -> String {
-    let part = |text: String| Base64UrlUnpadded::encode_string(text.as_bytes());
-    format!(
-        "{}.{}",
-        part(header.to_string()),
-        part(jwt::payload(claims))
-    )
+fn signed_part(header: &Value, claims: &AccessClaims, by: &Issuer) -> String {
+    let header = Base64UrlUnpadded::encode_string(header.to_string().as_bytes());
+    let ours = jwt::sign(claims, by.key());
+    let claims = ours.split('.').nth(1).expect("a token has three parts");
+    format!("{header}.{claims}")
 }
 
 fn sign(header: &Value, claims: &AccessClaims, by: &Issuer) -> String {
-    let signed = signed_part(header, claims);
+    let signed = signed_part(header, claims, by);
     let signature = Base64UrlUnpadded::encode_string(&by.key().sign(signed.as_bytes()));
     format!("{signed}.{signature}")
 }
