@@ -38,6 +38,7 @@ impl Refusal {
 }
 
 /// That this token is good, and what it says.
+#[must_use]
 pub fn valid(caller: &Verified) -> String {
     format!(r#"{{"valid":true,"payload":{}}}"#, caller.payload)
 }

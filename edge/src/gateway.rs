@@ -6,6 +6,7 @@
 
 use std::{cell::RefCell, fmt::Write, rc::Rc};
 
+use chrono::{DateTime, Utc};
 use shared::{
     api::{self, Validate},
     jwt::Rejected,
@@ -24,7 +25,7 @@ use crate::{
     tokens::{Tokens, Verified},
 };
 
-/// A body that the edge reads is no larger than this.
+/// A body that the edge reads, or hands on to the origin, is no larger than this.
 const MAX_BODY_BYTES: usize = 64 * 1_024;
 
 /// What an isolate knows and remembers.
@@ -82,6 +83,7 @@ impl Gateway {
                 Ok(Outcome::Answer(answer))
             }
             Destination::Origin => {
+                may_hand_on(host, head).map_err(|problem| rates.refuse(problem))?;
                 let forward = self.forward(host, head, caller.as_deref(), &rates);
                 Ok(Outcome::Forward(forward))
             }
@@ -167,18 +169,19 @@ impl Gateway {
         host: &H,
         token: &str,
     ) -> Result<Result<Rc<Verified>, Rejected>, Problem> {
+        let now = host.now();
         let by = |published: &Published| {
             let (expect, tokens) = (&self.config.expect, &mut self.tokens.borrow_mut());
             gate::verify(
                 token,
                 &published.set,
                 expect,
-                host.now(),
+                now,
                 tokens,
                 |key, message, signature| host.has_signed(key, message, signature),
             )
         };
-        let verified = by(&*self.keys(host).await?);
+        let verified = by(&*self.keys(host, now).await?);
         if verified.as_ref().err() == Some(&Rejected::UnknownKey)
             && let Some(newer) = self.newer_keys(host).await
         {
@@ -188,14 +191,18 @@ impl Gateway {
     }
 
     /// The key set of the moment.
-    async fn keys<H: Host>(self: &Rc<Self>, host: &H) -> Result<Rc<Published>, Problem> {
+    async fn keys<H: Host>(
+        self: &Rc<Self>,
+        host: &H,
+        now: DateTime<Utc>,
+    ) -> Result<Rc<Published>, Problem> {
         let unavailable = || {
             Problem::new(
                 Code::KeysUnavailable,
                 "there are no keys to verify with; try again soon",
             )
         };
-        let keep = self.keys.borrow_mut().take(host.now());
+        let keep = self.keys.borrow_mut().take(now);
         match keep {
             Keep::Fresh(published) => Ok(published),
             Keep::Refresh(published) => {
@@ -256,7 +263,7 @@ impl Gateway {
                 ))
             }
             (Serve::Jwks, _) => Ok(jwks(
-                &*self.keys(host).await?,
+                &*self.keys(host, host.now()).await?,
                 host.header("if-none-match").as_deref(),
             )),
             (Serve::Validate, Some(caller)) => Ok(json(valid(&caller))),
@@ -275,10 +282,7 @@ impl Gateway {
             ));
         }
         let body = host.body(MAX_BODY_BYTES).await.map_err(|why| match why {
-            Unread::TooLarge => Problem::new(
-                Code::BodyTooLarge,
-                format!("at most {MAX_BODY_BYTES} bytes"),
-            ),
+            Unread::TooLarge => body_too_large(),
             Unread::Broken => {
                 Problem::new(Code::InvalidRequest, "the body ended early or is no UTF-8")
             }
@@ -343,6 +347,28 @@ impl Gateway {
             request_id,
         }
     }
+}
+
+/// Refuses a body here that the origin would refuse unread: it would close the connection while
+/// the client is still sending, who would then never see why.
+fn may_hand_on<H: Host>(host: &H, head: &Head) -> Result<(), Problem> {
+    if !matches!(head.method.as_str(), "PATCH" | "POST" | "PUT") {
+        return Ok(());
+    }
+    let length = host
+        .header("content-length")
+        .and_then(|text| text.parse().ok());
+    if length.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
+        return Err(body_too_large());
+    }
+    Ok(())
+}
+
+fn body_too_large() -> Problem {
+    Problem::new(
+        Code::BodyTooLarge,
+        format!("at most {MAX_BODY_BYTES} bytes"),
+    )
 }
 
 /// A text that any header can carry: what is not visible ASCII is percent-encoded.

@@ -3,9 +3,7 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    middleware,
+    Router, middleware,
     response::{IntoResponse, Response},
 };
 use shared::{gcra::Quota, ids::SessionId, jwt::Expect};
@@ -86,7 +84,6 @@ pub fn router(app: App) -> Router {
         .merge(credits::router())
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
-        .layer(DefaultBodyLimit::max(app.config.max_body_bytes))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(app.clone(), front::front))
         .with_state(app)

@@ -1,14 +1,16 @@
 //! The door: bodies come in through [`Body`], as values that are valid or not at all.
 
 use axum::{
-    body::Bytes,
     extract::{FromRequest, Request},
-    http::{StatusCode, header},
-    response::IntoResponse,
+    http::header,
 };
+use http_body_util::BodyExt;
 use shared::api;
 
 use crate::{app::App, error::Error};
+
+/// How many times the limit is read of a body that is too large.
+const PATIENCE: usize = 64;
 
 /// A JSON body.
 pub struct Body<T>(pub T);
@@ -27,14 +29,29 @@ impl<T: api::Body> FromRequest<App> for Body<T> {
         if !essence.trim().eq_ignore_ascii_case("application/json") {
             return Err(Error::NotJson);
         }
-        let bytes = Bytes::from_request(request, app)
-            .await
-            .map_err(|rejection| match rejection.into_response().status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge {
-                    limit: app.config.max_body_bytes,
-                },
-                _ => Error::BrokenOff,
-            })?;
+        let bytes = read(request.into_body(), app.config.max_body_bytes).await?;
         Ok(Self(api::parse(&bytes)?))
     }
+}
+
+/// The bytes of a body. Of one that is too large the rest is read and forgotten, within reason:
+/// a client that is still sending when the connection closes never sees why.
+async fn read(mut body: axum::body::Body, limit: usize) -> Result<Vec<u8>, Error> {
+    let (mut bytes, mut seen) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Error::BrokenOff)?.into_data() else {
+            continue;
+        };
+        seen += data.len();
+        if seen > PATIENCE * limit {
+            break;
+        }
+        if seen <= limit {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    if seen > limit {
+        return Err(Error::TooLarge { limit });
+    }
+    Ok(bytes)
 }

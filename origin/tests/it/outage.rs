@@ -1,22 +1,20 @@
 //! Postgres goes away and comes back: 503 meanwhile, and no sign-in counts as failed.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
 use axum::http::StatusCode;
 use origin::rim;
 use serde_json::json;
 use sqlx::PgPool;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
 use crate::support::{Origin, PASSWORD, count};
 
 /// A line to Postgres that can be cut.
 struct Line {
     port: u16,
-    cut: Arc<AtomicBool>,
+    cut: watch::Sender<bool>,
 }
 
 impl Line {
@@ -25,21 +23,16 @@ impl Line {
         let target = (options.get_host().to_owned(), options.get_port());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let cut = Arc::new(AtomicBool::new(false));
-        let is_cut = Arc::clone(&cut);
+        let (cut, is_cut) = watch::channel(false);
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
-                let (target, is_cut) = (target.clone(), Arc::clone(&is_cut));
+                let (target, mut is_cut) = (target.clone(), is_cut.clone());
                 tokio::spawn(async move {
                     let mut server = TcpStream::connect(target).await?;
-                    let cut = async {
-                        while !is_cut.load(Ordering::Relaxed) {
-                            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-                        }
-                    };
                     tokio::select! {
+                        biased;
+                        _ = is_cut.wait_for(|cut| *cut) => Ok(()),
                         done = tokio::io::copy_bidirectional(&mut client, &mut server) => done.map(|_| ()),
-                        () = cut => Ok(()),
                     }
                 });
             }
@@ -64,7 +57,7 @@ async fn an_outage_is_never_a_wrong_password(db: PgPool) {
         .expect("the keys load");
     let ada = origin.join("ada@example.org").await;
 
-    line.cut.store(true, Ordering::Relaxed);
+    line.cut.send_replace(true);
     let right = json!({"email": "ada@example.org", "password": PASSWORD});
     let wrong = json!({"email": "ada@example.org", "password": "wrong horse"});
     for body in [&right, &wrong] {
@@ -86,7 +79,7 @@ async fn an_outage_is_never_a_wrong_password(db: PgPool) {
         StatusCode::OK
     );
 
-    line.cut.store(false, Ordering::Relaxed);
+    line.cut.send_replace(false);
     assert_eq!(
         count(
             &db,

@@ -278,8 +278,12 @@ fn forwarding() -> Vec<Case> {
             .body("x=1")
             .forwarded(),
         Case {
-            body: Body::Large(1_024 * 1_024),
-            ..case("a body larger than the edge would read", "POST", "/open").forwarded()
+            body: Body::Large(64 * 1_024),
+            ..case("a body as large as the origin takes", "POST", "/open").forwarded()
+        },
+        Case {
+            body: Body::Large(64 * 1_024 + 1),
+            ..case("a larger one", "POST", "/open").problem(413, "BODY_TOO_LARGE")
         },
         get("nobody, where anybody may ask", "/either").forwarded(),
         get("somebody, where anybody may ask", "/either")

@@ -146,6 +146,9 @@ fn request(case: &Case, tokens: &Tokens) -> Result<Request<String>> {
         Body::About(token) => json!({ "token": tokens.text(token) }).to_string(),
         Body::Large(size) => format!("{{\"token\":\"{}\"}}", "x".repeat(size - 12)),
     };
+    if !body.is_empty() {
+        request = request.header("content-length", body.len());
+    }
     Ok(request.body(body)?)
 }
 
