@@ -29,10 +29,10 @@ export function respond(status, headers, body) {
 }
 
 // The address by the one header that Cloudflare sets itself, whatever the client sent.
-export const head = (request) =>
-  `${request.method}\n${request.url}\n${request.headers.get("cf-connecting-ip") ?? ""}`;
-
-export const authorization = (request) => request.headers.get("authorization") ?? undefined;
+export function head({ method, url, headers }) {
+  const address = headers.get("cf-connecting-ip") ?? "";
+  return `${method}\n${url}\n${address}\n${headers.get("authorization") ?? ""}`;
+}
 
 export const headerNames = (request) => [...request.headers.keys()].join("\n");
 

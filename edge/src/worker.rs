@@ -46,10 +46,9 @@ const LIMITS: &str = "LIMITS";
 #[wasm_bindgen(raw_module = "../host.mjs")]
 extern "C" {
     fn respond(status: u16, headers: &str, body: &str) -> web_sys::Response;
-    /// Method, URL and client's address, a line each.
+    /// Method, URL, client's address and `Authorization`, a line each: to cross once more for
+    /// the one header that most routes need costs more than to bring it along for nothing.
     fn head(request: &web_sys::Request) -> String;
-    /// The one header that most requests are asked for, without its name crossing each time.
-    fn authorization(request: &web_sys::Request) -> Option<String>;
     #[wasm_bindgen(js_name = headerNames)]
     fn header_names(request: &web_sys::Request) -> String;
     #[wasm_bindgen(js_name = handOn)]
@@ -87,13 +86,14 @@ pub fn answer(request: web_sys::Request, env: Env, context: worker_sys::Context)
         Ok(gateway) => gateway,
         Err(why) => return misconfigured(&why),
     };
+    let (head, authorization) = read_head(&request);
     let host = Workers(Rc::new(Parts {
         request,
+        authorization,
         env,
         context,
     }));
     let mut path = Box::pin(async move {
-        let head = host.head();
         let outcome = gateway.pass(&host, &head).await;
         host.act(outcome)
     });
@@ -117,6 +117,26 @@ pub fn not_reached(timed_out: bool, request_id: &str) -> web_sys::Response {
         NotReached::Refused
     };
     response(&Answer::not_reached(why, request_id))
+}
+
+fn read_head(request: &web_sys::Request) -> (Head, Option<String>) {
+    let text = head(request);
+    let mut lines = text.split('\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (method, url, address, authorization) = (line(), line(), line(), line());
+    let target = url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.find('/').map(|slash| &rest[slash..]));
+    let target = target.expect("the runtime gives an absolute URL with a path");
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    let head = Head {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+        address: address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+    };
+    let authorization = (!authorization.is_empty()).then(|| authorization.to_owned());
+    (head, authorization)
 }
 
 fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
@@ -161,29 +181,12 @@ struct Workers(Rc<Parts>);
 
 struct Parts {
     request: web_sys::Request,
+    authorization: Option<String>,
     env: Env,
     context: worker_sys::Context,
 }
 
 impl Workers {
-    fn head(&self) -> Head {
-        let text = head(&self.0.request);
-        let mut lines = text.split('\n');
-        let mut line = || lines.next().unwrap_or_default();
-        let (method, url, address) = (line(), line(), line());
-        let target = url
-            .split_once("://")
-            .and_then(|(_, rest)| rest.find('/').map(|slash| &rest[slash..]));
-        let target = target.expect("the runtime gives an absolute URL with a path");
-        let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
-        Head {
-            method: method.to_owned(),
-            path: path.to_owned(),
-            query: query.to_owned(),
-            address: address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        }
-    }
-
     fn act(&self, outcome: Outcome) -> JsValue {
         match outcome {
             Outcome::Answer(answer) => response(&answer).into(),
@@ -221,7 +224,7 @@ impl Host for Workers {
 
     fn header(&self, name: &'static str) -> Option<String> {
         match name {
-            "authorization" => authorization(&self.0.request),
+            "authorization" => self.0.authorization.clone(),
             _ => self.0.request.headers().get(name).ok().flatten(),
         }
     }
