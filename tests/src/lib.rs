@@ -7,10 +7,12 @@
 
 mod client;
 mod issuer;
+mod ports;
 mod stub;
 mod worker;
 
 pub use client::{Answer, Client};
 pub use issuer::{Issuer, now};
+pub use ports::free_ports;
 pub use stub::{Seen, Stub};
 pub use worker::{PROOF_KEY, Script, Worker, root};

@@ -4,10 +4,11 @@ use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use tests::free_ports;
 
 use crate::{
     edge,
-    postgres::{Durability, free_port},
+    postgres::Durability,
     queries,
     stack::{Settings, Stack},
     steps::say,
@@ -37,7 +38,7 @@ pub async fn test(tests: Tests) -> Result<()> {
     say("building the edge as a Spin component");
     let component = edge::build_component().await?;
     let data = tempfile::tempdir()?;
-    let (edge_port, origin_port) = (free_port()?, free_port()?);
+    let [edge_port, origin_port] = free_ports()?;
     let mut stack = Stack::open(Settings {
         edge_port,
         origin_port,

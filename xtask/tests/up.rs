@@ -14,11 +14,12 @@ use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
+use tests::free_ports;
 
 #[test]
 fn up_goes_without_a_trace_and_comes_again_even_after_it_was_killed() -> Result<()> {
     let data = tempfile::tempdir()?;
-    let ports = [free_port()?, free_port()?];
+    let ports = free_ports()?;
     for end in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGINT] {
         let mut up = up(data.path(), ports)?;
         wait_until_ready(&mut up, ports)?;
@@ -41,7 +42,7 @@ fn a_port_that_is_taken_is_named_with_the_way_out() -> Result<()> {
     let data = tempfile::tempdir()?;
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port();
-    let ended = up(data.path(), [port, free_port()?])?.wait_with_output()?;
+    let ended = up(data.path(), [port, free_ports()?[1]])?.wait_with_output()?;
     assert!(!ended.status.success());
     let said = String::from_utf8(ended.stderr)?;
     assert!(said.contains(&format!("port {port}")), "{said}");
@@ -88,8 +89,4 @@ fn is_gone(group: Pid) -> bool {
 
 fn is_free(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_err()
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
