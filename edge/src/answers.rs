@@ -43,8 +43,8 @@ pub fn valid(caller: &Verified) -> String {
     format!(r#"{{"valid":true,"payload":{}}}"#, caller.payload)
 }
 
-/// An answer in JSON. Nothing keeps one to a bearer or to a `POST` by itself (RFC 9111 §3.5),
-/// and each header costs as much as a third of all that we do for a known token.
+/// An answer in JSON. Nothing keeps one to a bearer or to a `POST` by itself (RFC 9111 §3.5), so
+/// it needs no header that says so.
 #[must_use]
 pub fn json(body: String) -> Answer {
     Answer {

@@ -39,9 +39,9 @@ impl Verified {
 
 /// The verified tokens; the eldest leaves first.
 ///
-/// Each is found by eight characters of its signature and then compared as a whole. To hash all
-/// of its 600 bytes would take as long as the rest of a look-up, and only who can sign could
-/// choose two of the same name, of which one would be forgotten.
+/// Each is found by eight characters of its signature and then compared as a whole, so that a
+/// look-up hashes eight bytes and not 600. Only who can sign could choose two of the same name,
+/// of which one would be forgotten.
 #[derive(Debug, Default)]
 pub struct Tokens {
     by_name: HashMap<Name, Rc<Verified>>,

@@ -46,8 +46,8 @@ const LIMITS: &str = "LIMITS";
 #[wasm_bindgen(raw_module = "../host.mjs")]
 extern "C" {
     fn respond(status: u16, headers: &str, body: &str) -> web_sys::Response;
-    /// Method, URL, client's address and `Authorization`, a line each: to cross once more for
-    /// the one header that most routes need costs more than to bring it along for nothing.
+    /// Method, URL, client's address and `Authorization`, a line each: the one
+    /// header that most routes need comes along in the same crossing.
     fn head(request: &web_sys::Request) -> String;
     #[wasm_bindgen(js_name = headerNames)]
     fn header_names(request: &web_sys::Request) -> String;
