@@ -3,12 +3,12 @@
 use shared::{
     problem::{Code, Problem},
     proof::REQUEST_ID,
+    tokens::Verified,
 };
 
 use crate::{
     host::{Answer, Headers},
     keys::Published,
-    tokens::Verified,
 };
 
 /// What the key set says of its own age, the same as at the origin.

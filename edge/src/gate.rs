@@ -1,19 +1,17 @@
 //! Who is asking: the judgement of a request by its head alone. Pure: keys, memory and clock
 //! are the caller's.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use shared::{
     jwks::{Key, KeySet},
     jwt::{self, Expect, Rejected},
     problem::{Code, Problem},
-};
-
-use crate::{
-    policy::{Auth, Route},
     tokens::{Tokens, Verified},
 };
+
+use crate::policy::{Auth, Route};
 
 /// The token that a route wants verified, out of an `Authorization` header. RFC 6750 §2.1.
 pub fn wanted_token(auth: Auth, authorization: Option<&str>) -> Result<Option<&str>, Problem> {
@@ -44,18 +42,13 @@ pub fn verify(
     now: DateTime<Utc>,
     tokens: &mut Tokens,
     has_signed: impl Fn(&Key, &[u8], &[u8; 64]) -> bool,
-) -> Result<Rc<Verified>, Rejected> {
+) -> Result<Arc<Verified>, Rejected> {
     if let Some(verified) = tokens.find(token) {
-        if verified.claims.is_expired(now) {
-            return Err(Rejected::Expired);
-        }
-        if keys.find(&verified.kid).is_none() {
-            return Err(Rejected::UnknownKey);
-        }
+        verified.check(keys, now)?;
         return Ok(verified);
     }
     let verified = jwt::verify_with(token, keys, expect, now, has_signed)?;
-    let verified = Rc::new(Verified::new(token, verified));
+    let verified = Arc::new(Verified::new(token, verified));
     tokens.keep(verified.clone());
     Ok(verified)
 }

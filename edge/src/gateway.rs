@@ -4,7 +4,7 @@
 //! What an isolate remembers lives in [`Gateway`]. Nothing is borrowed across an `await`, and on
 //! the common paths nothing awaits at all: a platform may poll once and have its answer.
 
-use std::{cell::RefCell, fmt::Write, rc::Rc};
+use std::{cell::RefCell, fmt::Write, rc::Rc, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use shared::{
@@ -12,6 +12,7 @@ use shared::{
     jwt::Rejected,
     problem::{Code, Problem},
     proof::{self, Parts, Purpose},
+    tokens::{Tokens, Verified},
 };
 
 use crate::{
@@ -22,11 +23,13 @@ use crate::{
     keys::{Keep, Keys, Published},
     limits::{Counts, Key, Rates},
     policy::{Auth, Destination, Found, Limit, Route, Serve},
-    tokens::{Tokens, Verified},
 };
 
 /// A body that the edge reads, or hands on to the origin, is no larger than this.
 const MAX_BODY_BYTES: usize = 64 * 1_024;
+
+/// How many verified tokens are kept: 8 MB, of the 128 MB that an isolate has.
+const KEPT_TOKENS: usize = 4_096;
 
 /// What an isolate knows and remembers.
 pub struct Gateway {
@@ -44,7 +47,7 @@ impl Gateway {
         Rc::new(Self {
             config,
             keys: RefCell::default(),
-            tokens: RefCell::default(),
+            tokens: RefCell::new(Tokens::new(KEPT_TOKENS)),
             shield: RefCell::default(),
             counts: RefCell::default(),
         })
@@ -147,7 +150,7 @@ impl Gateway {
         self: &Rc<Self>,
         host: &H,
         route: &Route,
-    ) -> Result<Option<Rc<Verified>>, Problem> {
+    ) -> Result<Option<Arc<Verified>>, Problem> {
         if route.auth == Auth::None {
             return Ok(None);
         }
@@ -168,7 +171,7 @@ impl Gateway {
         self: &Rc<Self>,
         host: &H,
         token: &str,
-    ) -> Result<Result<Rc<Verified>, Rejected>, Problem> {
+    ) -> Result<Result<Arc<Verified>, Rejected>, Problem> {
         let now = host.now();
         let by = |published: &Published| {
             let (expect, tokens) = (&self.config.expect, &mut self.tokens.borrow_mut());
@@ -253,7 +256,7 @@ impl Gateway {
         self: &Rc<Self>,
         serve: Serve,
         host: &H,
-        caller: Option<Rc<Verified>>,
+        caller: Option<Arc<Verified>>,
     ) -> Result<Answer, Problem> {
         match (serve, caller) {
             (Serve::Health, _) => {

@@ -12,7 +12,6 @@ pub mod host;
 pub mod keys;
 pub mod limits;
 pub mod policy;
-pub mod tokens;
 
 #[cfg(target_os = "wasi")]
 mod spin;

@@ -7,9 +7,9 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
-use shared::{claims::Role, gcra::Quota};
+use shared::{claims::Role, gcra::Quota, tokens::Verified};
 
-use crate::{limits::Key, tokens::Verified};
+use crate::limits::Key;
 
 /// A policy that holds together.
 #[derive(Debug)]
@@ -358,11 +358,11 @@ impl RawRoute {
         for name in &self.limits {
             match limits.iter().position(|limit| limit.name == *name) {
                 None => wrong("limits", &format!("`{name}` is not defined under `limits`")),
-                Some(index) if limits[index].by != By::Address && self.auth != Auth::Required => {
+                Some(index) if limits[index].by != By::Address && self.auth == Auth::None => {
                     wrong(
                         "limits",
                         &format!(
-                            "`{name}` counts by who signed in and needs `auth = \"required\"`"
+                            "`{name}` counts by who signed in, and nobody does where `auth` is none"
                         ),
                     );
                     named.push(index);

@@ -1,12 +1,16 @@
 //! The parts of the origin, and the router over all of them.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Router, middleware,
     response::{IntoResponse, Response},
 };
-use shared::{gcra::Quota, ids::SessionId, jwt::Expect};
+use shared::{gcra::Quota, ids::SessionId, jwt::Expect, tokens::Tokens};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
@@ -21,6 +25,9 @@ use crate::{
     rim, sessions,
 };
 
+/// How many verified tokens are kept: 32 MB when full.
+const KEPT_TOKENS: usize = 16_384;
+
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
@@ -32,6 +39,8 @@ pub struct App {
     pub keys: Arc<Keys>,
     /// What access tokens of ours say about where they are from and for.
     pub expect: Arc<Expect>,
+    /// Tokens whose signature was verified before.
+    tokens: Arc<Mutex<Tokens>>,
     /// The password queue.
     pub passwords: Passwords,
     /// The ledger.
@@ -51,6 +60,7 @@ impl App {
                 issuer: config.public_url.as_str().to_owned(),
                 audience: config.token_audience.clone(),
             }),
+            tokens: Arc::new(Mutex::new(Tokens::new(KEPT_TOKENS))),
             passwords: Passwords::new(&config.passwords)?,
             ledger: Ledger::new(db.clone(), config.credits),
             refreshes: Arc::new(Limit::new(
@@ -61,6 +71,11 @@ impl App {
             config: Arc::new(config),
             db,
         })
+    }
+
+    /// Tokens whose signature was verified before.
+    pub fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps the keys as the database has them, and rotates them when it is time.

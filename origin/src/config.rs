@@ -14,11 +14,15 @@ use clap::{
     error::ErrorKind,
 };
 use http::Uri;
-use shared::{credits::Credits, proof::ProofKey};
+use shared::{
+    api::{AppId, Link},
+    credits::Credits,
+    proof::ProofKey,
+};
 use sqlx::postgres::PgConnectOptions;
 use zeroize::Zeroizing;
 
-use crate::sessions::RefreshKeys;
+use crate::{apps::Permission, sessions::RefreshKeys};
 
 /// Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 #[derive(Parser)]
@@ -36,6 +40,24 @@ pub enum Task {
     Serve(Box<Config>),
     /// Migrate the database, and that is all.
     Migrate(Database),
+    /// Look after the ledger.
+    Ledger {
+        /// The database it is in.
+        #[command(flatten)]
+        database: Database,
+        /// What to do with it.
+        #[command(subcommand)]
+        task: LedgerTask,
+    },
+    /// Look after the apps that charge.
+    Apps {
+        /// The database they are in.
+        #[command(flatten)]
+        database: Database,
+        /// What to do with them.
+        #[command(subcommand)]
+        task: AppsTask,
+    },
     /// Look after the keys that sign tokens.
     Keys {
         /// The database they are in.
@@ -47,6 +69,55 @@ pub enum Task {
         /// What to do with them.
         #[command(subcommand)]
         task: KeysTask,
+    },
+}
+
+/// What can be done with the ledger.
+#[derive(Subcommand)]
+pub enum LedgerTask {
+    /// Compare everything that is kept twice: balances with entries, lots, holds and usage.
+    /// Prints the figures; fails with the rows that differ.
+    Verify,
+}
+
+/// What can be done with apps.
+#[derive(Subcommand)]
+pub enum AppsTask {
+    /// Register an app, and show its service key: once, and never again.
+    Add {
+        /// Its id, as charges name it: letters, digits, dots, hyphens, underscores.
+        #[arg(value_parser = app_id)]
+        id: AppId,
+        /// What people read; the id by default.
+        #[arg(long)]
+        name: Option<String>,
+        /// Where its pages are, such as `https://app.example.org`; may be repeated.
+        #[arg(long = "origin", value_parser = web_origin)]
+        origins: Vec<String>,
+        /// What its key may do.
+        #[arg(
+            long = "allow",
+            value_delimiter = ',',
+            default_value = "charge,read,refund"
+        )]
+        permissions: Vec<Permission>,
+        /// How many credits its key may grant a UTC day, all people together.
+        #[arg(long, default_value = "0")]
+        daily_grant_cap: Credits,
+    },
+    /// List them.
+    List,
+    /// Show a new service key; the one before is worth nothing from now on.
+    Rotate {
+        /// Its id.
+        #[arg(value_parser = app_id)]
+        id: AppId,
+    },
+    /// Make an app's key worth nothing. `rotate` enables it again.
+    Disable {
+        /// Its id.
+        #[arg(value_parser = app_id)]
+        id: AppId,
     },
 }
 
@@ -173,6 +244,9 @@ pub struct CreditsConfig {
     /// Free credits of each UTC day on which somebody looks or spends.
     #[arg(long, env, default_value = "5")]
     pub credits_daily: Credits,
+    /// How many charges may wait for their turn before more are answered 503, by lane.
+    #[arg(long, env, default_value = "1024", value_parser = clap::value_parser!(u32).range(1..).map(|queue| queue as usize))]
+    pub ledger_queue: usize,
     /// Whether what is left of a day's credits goes with the day.
     #[arg(long, env, default_value = "false", action = clap::ArgAction::Set)]
     pub credits_daily_expires: bool,
@@ -247,6 +321,19 @@ impl FromStr for PublicUrl {
             uri,
         })
     }
+}
+
+fn app_id(text: &str) -> Result<AppId, &'static str> {
+    AppId::parse(text.to_owned())
+        .ok_or("must be 1 to 64 letters, digits, dots, hyphens and underscores")
+}
+
+/// As browsers write `Origin`: no path, not even a slash.
+fn web_origin(text: &str) -> Result<String, &'static str> {
+    let link = Link::parse(text.to_ascii_lowercase());
+    link.map(|link| link.origin().to_owned())
+        .filter(|origin| origin.len() == text.len())
+        .ok_or("must be http:// or https:// with a host and nothing behind it")
 }
 
 fn key(text: &str) -> Option<Key> {

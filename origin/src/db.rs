@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use shared::ids::UserId;
 use sqlx::{
-    PgPool, Postgres, Transaction,
+    Connection, PgConnection, PgPool, Postgres, Transaction,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::time::timeout;
 
 /// The schema that this build needs.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
@@ -16,30 +17,45 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 /// How long a request waits for a connection before the database counts as away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A pool of connections under the runtime role.
+/// What every connection starts with: the runtime role, and an end to every statement, so that
+/// what a client no longer waits for does not go on.
+const OPTIONS: [(&str, &str); 2] = [("role", "tollgate_app"), ("statement_timeout", "8s")];
+
+/// Connections under the runtime role.
 #[derive(Clone)]
-pub struct Db(PgPool);
+pub struct Db {
+    pool: PgPool,
+    options: PgConnectOptions,
+}
 
 impl Db {
     /// Connects when first asked, so that an outage is an answer and not a crash.
     pub fn new(options: PgConnectOptions, connections: u32) -> Self {
+        let options = options.options(OPTIONS);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             // The pool notices a dead connection by the query that fails on it.
             .test_before_acquire(false)
-            .connect_lazy_with(options.options([("role", "tollgate_app")]));
-        Self(pool)
+            .connect_lazy_with(options.clone());
+        Self { pool, options }
+    }
+
+    /// A connection of one's own, outside the pool.
+    pub async fn connect(&self) -> sqlx::Result<PgConnection> {
+        timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&self.options))
+            .await
+            .map_err(|_| sqlx::Error::PoolTimedOut)?
     }
 
     /// For what has no single user: definer functions, and keys.
     pub const fn pool(&self) -> &PgPool {
-        &self.0
+        &self.pool
     }
 
     /// A transaction that sees and touches `user`'s rows alone.
     pub async fn as_user(&self, user: UserId) -> sqlx::Result<Transaction<'static, Postgres>> {
-        let mut transaction = self.0.begin().await?;
+        let mut transaction = self.pool.begin().await?;
         sqlx::query!(
             "SELECT set_config('tollgate.user', $1, true) AS user",
             user.to_string()
@@ -53,7 +69,7 @@ impl Db {
     pub async fn is_current(&self) -> sqlx::Result<bool> {
         let version =
             sqlx::query_scalar!("SELECT max(version) FROM _sqlx_migrations WHERE success")
-                .fetch_one(&self.0)
+                .fetch_one(&self.pool)
                 .await?;
         Ok(version == MIGRATOR.iter().map(|migration| migration.version).max())
     }

@@ -26,10 +26,15 @@ impl<T: api::Body> FromRequest<App> for Body<T> {
         let essence = content_type
             .and_then(|value| value.split(';').next())
             .unwrap_or_default();
-        if !essence.trim().eq_ignore_ascii_case("application/json") {
+        let is_json = essence.trim().eq_ignore_ascii_case("application/json");
+        let is_absent = T::MAY_BE_ABSENT && content_type.is_none();
+        if !is_json && !is_absent {
             return Err(Error::NotJson);
         }
         let bytes = read(request.into_body(), app.config.max_body_bytes).await?;
+        if !is_json && !bytes.is_empty() {
+            return Err(Error::NotJson);
+        }
         Ok(Self(api::parse(&bytes)?))
     }
 }

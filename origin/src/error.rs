@@ -9,11 +9,11 @@ use axum::{
 };
 use shared::{
     api::Refusal,
-    problem::{Code, Problem},
+    problem::{Code, FieldError, Problem},
     proof::NoProof,
 };
 
-use crate::{accounts, accounts::NotHashed, credits, db, keys, sessions};
+use crate::{accounts, accounts::NotHashed, apps, credits, db, keys, sessions};
 
 /// When to come back after a queue was full, in seconds.
 const RETRY_AFTER_SECS: u32 = 2;
@@ -30,6 +30,9 @@ pub enum Error {
     /// Credits.
     #[error(transparent)]
     Credits(#[from] credits::Error),
+    /// Apps and their keys.
+    #[error(transparent)]
+    App(#[from] apps::Error),
     /// Keys.
     #[error(transparent)]
     Keys(#[from] keys::Error),
@@ -86,6 +89,7 @@ impl Error {
             Self::Account(error) => account(error),
             Self::Session(error) => session(error),
             Self::Credits(error) => credit(error),
+            Self::App(error) => app(error),
             Self::Keys(error) => key(error),
             Self::Database(error) => database(error),
             Self::Proof(why) => Problem::new(Code::EdgeProofInvalid, why.to_string()),
@@ -116,7 +120,9 @@ impl Error {
         }
         if matches!(
             self,
-            Self::TooSlow | Self::Account(accounts::Error::Password(NotHashed::QueueFull))
+            Self::TooSlow
+                | Self::Account(accounts::Error::Password(NotHashed::QueueFull))
+                | Self::Credits(credits::Error::QueueFull)
         ) {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECS.into());
         }
@@ -169,6 +175,7 @@ fn session(error: &sessions::Error) -> Problem {
             Problem::new(Code::InvalidRefreshToken, "Invalid refresh token")
         }
         sessions::Error::TooOften(_) => plain(Code::RateLimited),
+        sessions::Error::NotPermitted => plain(Code::Forbidden),
         sessions::Error::NoSuchSession => Problem::new(Code::NotFound, "There is no such session"),
         sessions::Error::Keys(error) => key(error),
         sessions::Error::Database(error) => database(error),
@@ -198,9 +205,57 @@ fn credit(error: &credits::Error) -> Problem {
             Code::InvalidRequest,
             "The Idempotency-Key header must be 1 to 255 printable ASCII characters",
         ),
-        credits::Error::NoWallet | credits::Error::UnknownOutcome(_) => plain(Code::Internal),
+        credits::Error::NoKey => field("idempotencyKey", "is missing, and so is the header"),
+        credits::Error::NoSuchUser => Problem::new(Code::NotFound, "There is no such user"),
+        credits::Error::NoSuchHold => Problem::new(Code::NotFound, "There is no such hold"),
+        credits::Error::NoSuchCharge => Problem::new(Code::NotFound, "There is no such charge"),
+        credits::Error::HoldSettled => plain(Code::HoldSettled),
+        credits::Error::HoldExpired => plain(Code::HoldExpired),
+        credits::Error::HoldExceeded => plain(Code::HoldExceeded),
+        credits::Error::RefundExceeds { left } => Problem::new(
+            Code::RefundExceedsCharge,
+            format!("{left} credits of the charge are left to refund"),
+        )
+        .with(
+            "left",
+            serde_json::to_value(left).expect("an amount is a number"),
+        ),
+        credits::Error::TooMuch => field("amount", "is more than a wallet may ever earn"),
+        credits::Error::GrantCapReached => plain(Code::GrantCapReached),
+        credits::Error::ExpiresInThePast => field("expiresAt", "must be in the future"),
+        credits::Error::QueueFull => plain(Code::Overloaded),
+        credits::Error::UnknownOutcome(_) => plain(Code::Internal),
+        credits::Error::Batch(error) => database(error),
         credits::Error::Database(error) => database(error),
     }
+}
+
+fn app(error: &apps::Error) -> Problem {
+    match error {
+        apps::Error::BadKey => plain(Code::InvalidServiceKey),
+        apps::Error::TwoCallers => Problem::new(
+            Code::InvalidRequest,
+            "Send an access token or a service key, not both",
+        ),
+        apps::Error::NotPermitted(permission) => Problem::new(
+            Code::Forbidden,
+            format!("The service key may not {}", permission.as_str()),
+        ),
+        apps::Error::NotItsOwn => plain(Code::Forbidden),
+        apps::Error::NoUser => field("userId", "is missing: a service key acts for somebody"),
+        apps::Error::Taken(_) => plain(Code::Conflict),
+        apps::Error::Unknown(_) => plain(Code::NotFound),
+        apps::Error::Database(error) => database(error),
+    }
+}
+
+/// One field that is wrong for a reason that its parser cannot know.
+fn field(name: &str, detail: &str) -> Problem {
+    Refusal::Invalid(vec![FieldError {
+        pointer: format!("/{name}"),
+        detail: detail.to_owned(),
+    }])
+    .into()
 }
 
 fn key(error: &keys::Error) -> Problem {

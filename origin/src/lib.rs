@@ -1,6 +1,6 @@
 //! Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 //!
-//! A folder for each feature (`accounts`, `sessions`, `keys`, `credits`), each with its routes,
+//! A folder for each feature (`accounts`, `sessions`, `keys`, `apps`, `credits`), each with its routes,
 //! its SQL and its rules. Around them: `front` (what every request passes), `door` (how bodies
 //! come in), `error` (how anything goes wrong), `db` (whose rows a connection sees), `rim` (the
 //! clock and randomness). Start with [`router`].
@@ -15,10 +15,13 @@ mod front;
 mod limits;
 mod sessions;
 
+pub mod apps;
 pub mod config;
 pub mod health;
 pub mod keys;
 pub mod rim;
+pub mod telemetry;
 
 pub use app::{App, router};
+pub use credits::verification;
 pub use db::MIGRATOR;

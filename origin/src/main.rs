@@ -10,9 +10,11 @@ use axum::Router;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use origin::{
     App, MIGRATOR,
-    config::{Cli, Config, Database, KeysTask, Sealing, Task},
-    health, keys, rim, router,
+    apps::{self, NewApp, ServiceKey},
+    config::{AppsTask, Cli, Config, Database, KeysTask, LedgerTask, Sealing, Task},
+    health, keys, rim, router, telemetry, verification,
 };
+use shared::{api::AppId, credits::Credits};
 use sqlx::{Connection, PgConnection};
 use tokio::{net::TcpListener, signal};
 use tracing_subscriber::EnvFilter;
@@ -24,6 +26,11 @@ async fn main() -> anyhow::Result<()> {
     match cli.task {
         Task::Serve(config) => serve(*config).await,
         Task::Migrate(database) => migrate(&database).await,
+        Task::Apps { database, task } => tend_apps(&database, task).await,
+        Task::Ledger {
+            database,
+            task: LedgerTask::Verify,
+        } => verify(&database).await,
         Task::Keys {
             database,
             sealing,
@@ -53,16 +60,22 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     migrate(&config.database).await?;
     let (public, private) = (config.listen, config.private_listen);
+    let numbers = telemetry::start().context("starting the metrics")?;
     let app = App::new(config)?;
     app.keys
         .reload(app.db.pool(), rim::now())
         .await
         .context("loading the signing keys")?;
     tokio::spawn(app.clone().tend_keys());
+    tokio::spawn(app.ledger.clone().tend());
+    tokio::spawn(app.ledger.clone().verify_daily());
+    let ledger = app.ledger.clone();
+    let private_router = health::router(app.clone()).merge(telemetry::router(numbers));
     tokio::try_join!(
         listen("public", public, router(app.clone())),
-        listen("private", private, health::router(app))
+        listen("private", private, private_router)
     )?;
+    ledger.drain().await;
     Ok(())
 }
 
@@ -119,4 +132,72 @@ async fn tend_keys(database: &Database, sealing: &Sealing, task: KeysTask) -> an
         );
     }
     Ok(())
+}
+
+/// Prints the figures, and fails with the rows that differ.
+async fn verify(database: &Database) -> anyhow::Result<()> {
+    let report = verification::run(&mut connect(database).await?).await?;
+    for (figure, value) in &report.figures {
+        println!("{value:>20}  {figure}");
+    }
+    for difference in &report.differences {
+        println!("{difference}");
+    }
+    let count = report.differences.len();
+    anyhow::ensure!(count == 0, "{count} rows differ");
+    println!("Everything adds up.");
+    Ok(())
+}
+
+async fn tend_apps(database: &Database, task: AppsTask) -> anyhow::Result<()> {
+    let mut db = connect(database).await?;
+    let key = ServiceKey::new();
+    match task {
+        AppsTask::Add {
+            id,
+            name,
+            origins,
+            permissions,
+            daily_grant_cap,
+        } => {
+            let app = NewApp {
+                name: name.as_deref().unwrap_or(id.as_str()),
+                id: &id,
+                origins: &origins,
+                permissions: &permissions,
+                daily_grant_cap,
+            };
+            apps::add(&mut db, &app, key.hash()).await?;
+            show(&id, &key);
+        }
+        AppsTask::Rotate { id } => {
+            apps::rotate(&mut db, &id, key.hash()).await?;
+            show(&id, &key);
+        }
+        AppsTask::Disable { id } => apps::disable(&mut db, &id).await?,
+        AppsTask::List => {
+            for app in apps::all(&mut db).await? {
+                let cap = Credits::from_thousandths(app.daily_grant_cap).unwrap_or_default();
+                println!(
+                    "{}  {}  may {}  grants {cap} a day  {}{}",
+                    app.id,
+                    app.name,
+                    app.permissions.join(", "),
+                    app.origins.join(" "),
+                    if app.disabled_at.is_some() {
+                        "  disabled"
+                    } else {
+                        ""
+                    },
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn show(id: &AppId, key: &ServiceKey) {
+    println!("X-App-Id: {}", id.as_str());
+    println!("X-Service-Key: {}", key.reveal());
+    eprintln!("This key is shown once. Its calls carry both headers.");
 }

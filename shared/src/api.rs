@@ -12,6 +12,8 @@ pub use answers::*;
 pub use body::{Body, Fields, Refusal, parse};
 pub use fields::*;
 
+use crate::ids::{TransactionId, UserId};
+
 /// `POST /auth/register`.
 #[derive(Debug)]
 pub struct Register {
@@ -100,6 +102,8 @@ impl Body for Validate {
 /// `POST /credits/use`.
 #[derive(Clone, Debug)]
 pub struct UseCredits {
+    /// Who pays, where an app's key asks and not the person's own token.
+    pub user_id: Option<UserId>,
     /// How much; more than nothing.
     pub amount: Price,
     /// For which app.
@@ -114,16 +118,185 @@ pub struct UseCredits {
 
 impl Body for UseCredits {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let user_id = fields.optional("userId");
         let (amount, app_id) = (fields.required("amount"), fields.required("appId"));
         let description = fields.required("description");
         let idempotency_key = fields.optional("idempotencyKey");
         let metadata = fields.optional("metadata");
         Some(Self {
+            user_id: user_id?,
             amount: amount?,
             app_id: app_id?,
             description: description?,
             idempotency_key: idempotency_key?,
             metadata: metadata?,
+        })
+    }
+}
+
+/// `POST /credits/holds`.
+#[derive(Clone, Debug)]
+pub struct OpenHold {
+    /// Who pays, where an app's key asks and not the person's own token.
+    pub user_id: Option<UserId>,
+    /// How much at the most; more than nothing.
+    pub amount: Price,
+    /// For which app.
+    pub app_id: AppId,
+    /// For what, for the person who reads the list.
+    pub description: Description,
+    /// When it ends by itself, uncharged.
+    pub expires_in: Lifetime,
+    /// Repeating a key repeats the answer and not the hold. The header may say it instead.
+    pub idempotency_key: Option<IdempotencyKey>,
+    /// Whatever the app wants to find again.
+    pub metadata: Option<Metadata>,
+}
+
+impl Body for OpenHold {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let user_id = fields.optional("userId");
+        let (amount, app_id) = (fields.required("amount"), fields.required("appId"));
+        let description = fields.required("description");
+        let expires_in = fields.optional("expiresIn");
+        let idempotency_key = fields.optional("idempotencyKey");
+        let metadata = fields.optional("metadata");
+        Some(Self {
+            user_id: user_id?,
+            amount: amount?,
+            app_id: app_id?,
+            description: description?,
+            expires_in: expires_in?.unwrap_or_default(),
+            idempotency_key: idempotency_key?,
+            metadata: metadata?,
+        })
+    }
+}
+
+/// `POST /credits/holds/{id}/capture`, which may have no body.
+#[derive(Clone, Debug)]
+pub struct Capture {
+    /// Whose hold it is, where an app's key asks.
+    pub user_id: Option<UserId>,
+    /// How much of the hold; all of it by default.
+    pub amount: Option<Price>,
+}
+
+impl Body for Capture {
+    const MAY_BE_ABSENT: bool = true;
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let (user_id, amount) = (fields.optional("userId"), fields.optional("amount"));
+        Some(Self {
+            user_id: user_id?,
+            amount: amount?,
+        })
+    }
+}
+
+/// `POST /credits/holds/{id}/void`, which may have no body.
+#[derive(Clone, Debug)]
+pub struct Void {
+    /// Whose hold it is, where an app's key asks.
+    pub user_id: Option<UserId>,
+}
+
+impl Body for Void {
+    const MAY_BE_ABSENT: bool = true;
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            user_id: fields.optional("userId")?,
+        })
+    }
+}
+
+/// `POST /credits/grants`.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// Who gets them.
+    pub user_id: UserId,
+    /// How much; more than nothing.
+    pub amount: Price,
+    /// Free by default.
+    pub kind: GrantKind,
+    /// When what is left of them goes; never by default.
+    pub expires_at: Option<Moment>,
+    /// For what, for the person who reads the list.
+    pub reason: Description,
+    /// The caller's name for this grant, which happens once.
+    pub reference_id: IdempotencyKey,
+}
+
+impl Body for Grant {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let (user_id, amount) = (fields.required("userId"), fields.required("amount"));
+        let (kind, expires_at) = (fields.optional("kind"), fields.optional("expiresAt"));
+        let reason = fields.required("reason");
+        let reference_id = fields.required("referenceId");
+        Some(Self {
+            user_id: user_id?,
+            amount: amount?,
+            kind: kind?.unwrap_or(GrantKind::Free),
+            expires_at: expires_at?,
+            reason: reason?,
+            reference_id: reference_id?,
+        })
+    }
+}
+
+/// `POST /credits/refunds`.
+#[derive(Clone, Debug)]
+pub struct Refund {
+    /// Who was charged.
+    pub user_id: UserId,
+    /// Which charge.
+    pub transaction_id: TransactionId,
+    /// How much of it; all that is not refunded yet by default.
+    pub amount: Option<Price>,
+    /// For what, for the person who reads the list.
+    pub reason: Description,
+    /// The caller's name for this refund, which happens once.
+    pub reference_id: IdempotencyKey,
+}
+
+impl Body for Refund {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let user_id = fields.required("userId");
+        let transaction_id = fields.required("transactionId");
+        let amount = fields.optional("amount");
+        let reason = fields.required("reason");
+        let reference_id = fields.required("referenceId");
+        Some(Self {
+            user_id: user_id?,
+            transaction_id: transaction_id?,
+            amount: amount?,
+            reason: reason?,
+            reference_id: reference_id?,
+        })
+    }
+}
+
+/// `POST /credits/purchases`.
+#[derive(Clone, Debug)]
+pub struct Purchase {
+    /// What is bought.
+    pub package_id: AppId,
+    /// Where the payment page leads after it was paid; an allowed app's page.
+    pub success_url: Option<Link>,
+    /// Where it leads otherwise; an allowed app's page.
+    pub cancel_url: Option<Link>,
+}
+
+impl Body for Purchase {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let package_id = fields.required("packageId");
+        let (success_url, cancel_url) =
+            (fields.optional("successUrl"), fields.optional("cancelUrl"));
+        Some(Self {
+            package_id: package_id?,
+            success_url: success_url?,
+            cancel_url: cancel_url?,
         })
     }
 }

@@ -14,3 +14,4 @@ pub mod jwks;
 pub mod jwt;
 pub mod problem;
 pub mod proof;
+pub mod tokens;

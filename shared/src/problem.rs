@@ -56,6 +56,8 @@ codes! {
     InvalidCredentials = "INVALID_CREDENTIALS", 401, "E-mail or password is wrong";
     /// The refresh token is unknown, over, or was used twice.
     InvalidRefreshToken = "INVALID_REFRESH_TOKEN", 401, "The refresh token is not valid";
+    /// The service key is unknown, another app's, or disabled.
+    InvalidServiceKey = "INVALID_SERVICE_KEY", 401, "The service key is not valid";
     /// The session of the token was ended.
     SessionRevoked = "SESSION_REVOKED", 401, "The session has ended";
     /// Not enough credits; `available` and `required` say how many.
@@ -68,6 +70,8 @@ codes! {
     EmailNotVerified = "EMAIL_NOT_VERIFIED", 403, "The e-mail address is not verified";
     /// The edge's proof is there and does not hold.
     EdgeProofInvalid = "EDGE_PROOF_INVALID", 403, "The edge's proof does not hold";
+    /// The app's key has granted its day's worth.
+    GrantCapReached = "GRANT_CAP_REACHED", 403, "The app has granted its day's worth";
     /// Needs a sign-in within the last ten minutes.
     RecentSignInRequired = "RECENT_SIGN_IN_REQUIRED", 403, "Sign in again first";
     /// Nothing here.
@@ -78,12 +82,20 @@ codes! {
     Conflict = "CONFLICT", 409, "It clashes with what is there";
     /// Somebody registered the address before.
     EmailTaken = "EMAIL_TAKEN", 409, "The e-mail address is taken";
+    /// The hold was captured or voided before, otherwise.
+    HoldSettled = "HOLD_SETTLED", 409, "The hold was settled before";
+    /// The hold's time was over; its credits are back.
+    HoldExpired = "HOLD_EXPIRED", 409, "The hold has expired";
     /// The body is larger than the limit.
     BodyTooLarge = "BODY_TOO_LARGE", 413, "The body is too large";
     /// The body is not JSON by its `Content-Type`.
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", 415, "The body must be application/json";
     /// The idempotency key was used with other values.
     IdempotencyMismatch = "IDEMPOTENCY_MISMATCH", 422, "The idempotency key was used for something else";
+    /// More than the hold.
+    HoldExceeded = "HOLD_EXCEEDED", 422, "More than was held";
+    /// More than is left of the charge; `left` says how much is.
+    RefundExceedsCharge = "REFUND_EXCEEDS_CHARGE", 422, "More than was charged";
     /// Too many requests; `Retry-After` says when again.
     RateLimited = "RATE_LIMITED", 429, "Too many requests";
     /// A fault of ours; the log has it under the request's id.

@@ -1,155 +1,78 @@
-//! The SQL of credits. A spend is one round trip and one commit: a call of `credits.spend`,
-//! which takes a batch, locks its balances in user order, and answers each spend by itself.
+//! The SQL of credits. Charges and holds are one round trip and one commit for a whole batch, a
+//! call of `credits.post`, which locks its balances in user order and answers each by itself.
 
-use chrono::{DateTime, Utc};
-use serde_json::Value;
-use sha2::{Digest, Sha256};
+use chrono::{DateTime, NaiveDate, Utc};
+use serde_json::{Value, json};
 use shared::{
-    api::{Balance, Transaction, UseCredits},
+    api::{Balance, Grant, Hold, Refund, Transaction, Usage},
     credits::Credits,
-    ids::{SessionId, TransactionId, UserId},
+    ids::{TransactionId, UserId},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, types::Json};
 use uuid::Uuid;
 
-use crate::{config::CreditsConfig, db::Db, error::Error as Failure, sessions};
+use crate::config::CreditsConfig;
 
-use super::Error;
+use super::{
+    Error,
+    operation::{By, Operation, fingerprint},
+    verification::Difference,
+};
 
-/// A charge, with the id that it has from before its first attempt.
-#[derive(Clone, Debug)]
-pub struct Spend {
-    /// What a retry after a lost connection finds itself by.
-    pub id: TransactionId,
-    /// Who pays.
-    pub user: UserId,
-    /// The session whose token asks, which must still live.
-    pub session: Option<SessionId>,
-    /// How much, for which app, for what.
-    pub order: UseCredits,
+/// What the ledger said to one operation.
+#[derive(Debug)]
+pub struct Outcome {
+    /// `posted`, `replayed`, or why not.
+    pub kind: String,
+    /// The transaction, where there is one.
+    pub transaction_id: Option<Uuid>,
+    /// Its amount.
+    pub amount: Option<i64>,
+    /// The free part after it or, where it was refused, as it is.
+    pub free: Option<i64>,
+    /// The paid part likewise.
+    pub paid: Option<i64>,
+    /// When it was written.
+    pub created_at: Option<DateTime<Utc>>,
+    /// Which app charges.
+    pub app_id: Option<String>,
+    /// For what.
+    pub description: Option<String>,
 }
 
-/// A charge that was made, now or when its key was first used.
-#[derive(Clone, Debug)]
-pub struct Charge {
-    /// The line of the ledger.
-    pub transaction: Transaction,
-    /// Whether it was made before.
-    pub replayed: bool,
-}
-
-/// The ledger, and the rules of the free credits.
-#[derive(Clone)]
-pub struct Ledger {
-    db: Db,
-    rules: CreditsConfig,
-}
-
-impl Ledger {
-    /// The ledger of this database.
-    pub const fn new(db: Db, rules: CreditsConfig) -> Self {
-        Self { db, rules }
-    }
-
-    /// Charges once, however often it is asked with the same id or key.
-    pub async fn spend(&self, spend: Spend) -> Result<Charge, Failure> {
-        let outcomes = spend_batch(self.db.pool(), &[&spend], self.rules)
-            .await
-            .map_err(Error::from)?;
-        let outcome = outcomes.into_iter().next().ok_or(Error::NoWallet)?;
-        conclude(spend, outcome)
-    }
-
-    /// What somebody has, the day's free credits included.
-    pub async fn balance(&self, user: UserId) -> Result<Balance, Error> {
-        let row = sqlx::query!(
-            r#"SELECT paid AS "paid!", free AS "free!", held AS "held!", total_earned AS "earned!",
-                      total_spent AS "spent!", version AS "version!"
-               FROM credits.balance($1, $2, $3)"#,
-            user.uuid(),
-            self.rules.credits_daily.thousandths(),
-            self.rules.credits_daily_expires,
-        )
-        .fetch_optional(self.db.pool())
-        .await?
-        .ok_or(Error::NoWallet)?;
-        Ok(Balance {
-            balance: credits(row.paid)?,
-            free_credits_remaining: credits(row.free)?,
-            daily_free_credits: self.rules.credits_daily,
-            held: credits(row.held)?,
-            total_earned: credits(row.earned)?,
-            total_spent: credits(row.spent)?,
-            version: row.version,
-        })
-    }
-}
-
-/// What the ledger said to one spend of a batch.
-struct Outcome {
-    kind: String,
-    transaction_id: Option<Uuid>,
-    free: Option<i64>,
-    paid: Option<i64>,
-    created_at: Option<DateTime<Utc>>,
-}
-
-/// Writes a batch with one statement and one commit; the outcomes are in the order of the spends.
-async fn spend_batch(
-    db: &PgPool,
-    spends: &[&Spend],
+/// Writes a batch with one statement and one commit; the outcomes are in the order of the
+/// operations, which are sorted by user and settlements first. `again` looks whether they were
+/// done before.
+pub async fn post(
+    db: &mut PgConnection,
+    operations: &[&Operation],
+    again: bool,
     rules: CreditsConfig,
 ) -> sqlx::Result<Vec<Outcome>> {
-    let texts = |text: fn(&Spend) -> &str| -> Vec<String> {
-        spends.iter().map(|spend| text(spend).to_owned()).collect()
+    fn each<'a, T>(all: &[&'a Operation], one: impl Fn(&'a Operation) -> T) -> Vec<T> {
+        all.iter().map(|operation| one(operation)).collect()
+    }
+    let session = |operation: &Operation| match operation.by {
+        By::Person(session) => Some(session.uuid()),
+        By::App(_) => None,
     };
-    let ids: Vec<Uuid> = spends.iter().map(|spend| spend.id.uuid()).collect();
-    let users: Vec<Uuid> = spends.iter().map(|spend| spend.user.uuid()).collect();
-    let sessions: Vec<Option<Uuid>> = spends
-        .iter()
-        .map(|spend| spend.session.map(SessionId::uuid))
-        .collect();
-    let amounts: Vec<i64> = spends
-        .iter()
-        .map(|spend| spend.order.amount.credits().thousandths())
-        .collect();
-    let metadata: Vec<Option<Value>> = spends
-        .iter()
-        .map(|spend| {
-            spend
-                .order
-                .metadata
-                .as_ref()
-                .map(|object| object.as_value().clone())
-        })
-        .collect();
-    let keys: Vec<Option<String>> = spends
-        .iter()
-        .map(|spend| {
-            spend
-                .order
-                .idempotency_key
-                .as_ref()
-                .map(|key| key.as_str().to_owned())
-        })
-        .collect();
-    let fingerprints: Vec<Vec<u8>> = spends
-        .iter()
-        .map(|spend| fingerprint(&spend.order))
-        .collect();
     sqlx::query_as!(
         Outcome,
-        r#"SELECT outcome AS "kind!", transaction_id, free, paid, created_at
-           FROM credits.spend($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"#,
-        &ids,
-        &users,
-        &sessions as &[Option<Uuid>],
-        &amounts,
-        &texts(|spend| spend.order.app_id.as_str()),
-        &texts(|spend| spend.order.description.as_str()),
-        &metadata as &[Option<Value>],
-        &keys as &[Option<String>],
-        &fingerprints,
+        r#"SELECT outcome AS "kind!", transaction_id, amount, free, paid, created_at, app_id, description
+           FROM credits.post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"#,
+        &each(operations, Operation::kind) as &[&str],
+        &each(operations, |operation| operation.id.uuid()),
+        &each(operations, |operation| operation.user.uuid()),
+        &each(operations, session) as &[Option<Uuid>],
+        &each(operations, Operation::app) as &[Option<&str>],
+        &each(operations, |operation| operation.amount().map(Credits::thousandths)) as &[Option<i64>],
+        &each(operations, Operation::description) as &[Option<&str>],
+        &each(operations, |operation| operation.metadata().map(Json)) as &[Option<Json<&Value>>],
+        &each(operations, Operation::key) as &[Option<&str>],
+        &each(operations, |operation| operation.fingerprint().to_vec()),
+        &each(operations, |operation| operation.hold().map(TransactionId::uuid)) as &[Option<Uuid>],
+        &each(operations, Operation::lifetime_secs),
+        again,
         rules.credits_daily.thousandths(),
         rules.credits_daily_expires,
     )
@@ -157,57 +80,138 @@ async fn spend_batch(
     .await
 }
 
-/// A hash of the values that were asked for. Objects are sorted by name, so that it is the
-/// values that count and not how they were written.
-fn fingerprint(order: &UseCredits) -> Vec<u8> {
-    let values = serde_json::json!([
-        order.amount.credits().thousandths(),
-        order.app_id.as_str(),
-        order.description.as_str(),
-        order.metadata.as_ref().map(shared::api::Metadata::as_value),
-    ]);
-    Sha256::digest(values.to_string()).to_vec()
+/// What somebody has, the day's free credits included; an app sees that of its own people.
+pub async fn balance(
+    db: &PgPool,
+    user: UserId,
+    app: Option<&str>,
+    rules: CreditsConfig,
+) -> Result<Balance, Error> {
+    let row = sqlx::query!(
+        r#"SELECT paid AS "paid!", free AS "free!", held AS "held!", total_earned AS "earned!",
+                  total_spent AS "spent!", version AS "version!"
+           FROM credits.balance($1, $2, $3, $4)"#,
+        user.uuid(),
+        app,
+        rules.credits_daily.thousandths(),
+        rules.credits_daily_expires,
+    )
+    .fetch_optional(db)
+    .await?
+    .ok_or(Error::NoSuchUser)?;
+    Ok(Balance {
+        balance: credits(row.paid)?,
+        free_credits_remaining: credits(row.free)?,
+        daily_free_credits: rules.credits_daily,
+        held: credits(row.held)?,
+        total_earned: credits(row.earned)?,
+        total_spent: credits(row.spent)?,
+        version: row.version,
+    })
 }
 
-/// Turns what the ledger said to a spend into its answer.
-fn conclude(spend: Spend, said: Outcome) -> Result<Charge, Failure> {
-    let required = spend.order.amount.credits();
-    let replayed = match said.kind.as_str() {
-        "spent" => false,
-        "replayed" => true,
-        "mismatch" => return Err(Error::Mismatch.into()),
-        "insufficient" => {
-            let available = credits(said.free.unwrap_or(0) + said.paid.unwrap_or(0))?;
-            return Err(Error::Insufficient {
-                available,
-                required,
-            }
-            .into());
-        }
-        "signed_out" => return Err(sessions::Error::Ended.into()),
-        "unknown_user" => return Err(Error::NoWallet.into()),
-        _ => return Err(Error::UnknownOutcome(said.kind).into()),
-    };
-    let (Some(id), Some(free), Some(paid), Some(created_at)) =
-        (said.transaction_id, said.free, said.paid, said.created_at)
-    else {
-        return Err(Error::UnknownOutcome(said.kind).into());
-    };
-    let order = spend.order;
-    let transaction = Transaction {
-        id: id.into(),
-        r#type: "spend".to_owned(),
-        amount: required,
-        app_id: Some(order.app_id.as_str().to_owned()),
-        description: Some(order.description.as_str().to_owned()),
-        metadata: order.metadata.map(|object| object.as_value().clone()),
-        balance_after: credits(paid)?,
-        free_credits_after: credits(free)?,
-        created_at,
-    };
-    Ok(Charge {
-        transaction,
-        replayed,
+/// Gives credits once for their reference, as an admin or as `app`.
+pub async fn grant(
+    db: &PgPool,
+    id: TransactionId,
+    app: Option<&str>,
+    grant: &Grant,
+) -> sqlx::Result<Outcome> {
+    let expires_at = grant.expires_at.map(shared::api::Moment::time);
+    let values = json!([
+        grant.amount.credits().thousandths(),
+        grant.kind.as_str(),
+        expires_at,
+        grant.reason.as_str(),
+    ]);
+    sqlx::query_as!(
+        Outcome,
+        r#"SELECT outcome AS "kind!", transaction_id, amount, free, paid, created_at,
+                  NULL AS app_id, NULL AS description
+           FROM credits.grant($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"#,
+        id.uuid(),
+        grant.user_id.uuid(),
+        app,
+        grant.amount.credits().thousandths(),
+        grant.kind.as_str(),
+        expires_at,
+        grant.reason.as_str(),
+        grant.reference_id.as_str(),
+        &fingerprint(&values),
+        Credits::MAX.thousandths(),
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Refunds a charge once for its reference, as an admin or as the `app` that charged.
+pub async fn refund(
+    db: &PgPool,
+    id: TransactionId,
+    app: Option<&str>,
+    refund: &Refund,
+) -> sqlx::Result<Outcome> {
+    let amount = refund.amount.map(|amount| amount.credits().thousandths());
+    let values = json!([refund.transaction_id, amount, refund.reason.as_str()]);
+    sqlx::query_as!(
+        Outcome,
+        r#"SELECT outcome AS "kind!", transaction_id, amount, free, paid, created_at, app_id,
+                  NULL AS description
+           FROM credits.refund($1, $2, $3, $4, $5, $6, $7, $8)"#,
+        id.uuid(),
+        refund.user_id.uuid(),
+        app,
+        refund.transaction_id.uuid(),
+        amount,
+        refund.reason.as_str(),
+        refund.reference_id.as_str(),
+        &fingerprint(&values),
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Returns what has expired in at most `wallets` wallets; says in how many it had.
+pub async fn sweep(db: &PgPool, wallets: i32) -> sqlx::Result<i32> {
+    let swept = sqlx::query_scalar!(r#"SELECT credits.sweep($1) AS "swept!""#, wallets)
+        .fetch_one(db)
+        .await?;
+    Ok(swept)
+}
+
+/// One of the acting user's holds; `opened_by` an app, unless it is their own.
+pub async fn hold(
+    db: &mut PgConnection,
+    id: TransactionId,
+    app: Option<&str>,
+) -> Result<Hold, Error> {
+    let row = sqlx::query!(
+        r#"SELECT h.id, h.state, h.amount, h.captured, h.expires_at, t.app_id AS "app_id!", t.created_at,
+                  coalesce(d.description, '') AS "description!",
+                  h.state = 'open' AND h.expires_at <= now() AS "is_over!"
+           FROM credits.holds h JOIN credits.transactions t USING (user_id, version)
+           LEFT JOIN credits.details d USING (user_id, version)
+           WHERE h.user_id = auth.acting_user() AND h.id = $1
+             AND h.opened_by = coalesce('app:' || $2, 'user')"#,
+        id.uuid(),
+        app,
+    )
+    .fetch_optional(db)
+    .await?
+    .ok_or(Error::NoSuchHold)?;
+    Ok(Hold {
+        id: row.id.into(),
+        status: if row.is_over {
+            "expired".to_owned()
+        } else {
+            row.state
+        },
+        amount: credits(row.amount)?,
+        captured: credits(row.captured)?,
+        app_id: row.app_id,
+        description: row.description,
+        expires_at: row.expires_at,
+        created_at: row.created_at,
     })
 }
 
@@ -229,7 +233,10 @@ pub async fn page(
     let mut rows = sqlx::query!(
         r#"SELECT t.version, t.id, t.type, t.amount, t.app_id, t.paid_after, t.free_after, t.created_at,
                   d.description AS "description?", d.metadata
-           FROM credits.transactions t LEFT JOIN credits.details d USING (user_id, version)
+           FROM credits.transactions t
+           -- A settlement is for what its hold was for.
+           LEFT JOIN credits.details d ON d.user_id = t.user_id AND d.version =
+               CASE WHEN t.type IN ('capture', 'void') THEN t.of_version ELSE t.version END
            WHERE t.user_id = auth.acting_user() AND t.version < $2
            ORDER BY t.version DESC LIMIT $1::bigint + 1 OFFSET $3"#,
         limit,
@@ -262,7 +269,69 @@ pub async fn page(
     })
 }
 
-fn credits(thousandths: i64) -> Result<Credits, Error> {
+/// What the acting user was charged from one UTC day to another, by app, by day, or by both.
+pub async fn usage(
+    db: &mut PgConnection,
+    from: NaiveDate,
+    to: NaiveDate,
+    by_app: bool,
+    by_day: bool,
+) -> Result<Vec<Usage>, Error> {
+    let rows = sqlx::query!(
+        r#"SELECT CASE WHEN $3 THEN app_id END AS app_id, CASE WHEN $4 THEN day END AS day,
+                  sum(spent)::bigint AS "spent!", sum(uses)::bigint AS "uses!"
+           FROM credits.usage WHERE user_id = auth.acting_user() AND day BETWEEN $1 AND $2
+           GROUP BY 1, 2 ORDER BY 2, 1"#,
+        from,
+        to,
+        by_app,
+        by_day,
+    )
+    .fetch_all(db)
+    .await?;
+    let lines = rows.into_iter().map(|row| {
+        Ok(Usage {
+            app_id: row.app_id,
+            day: row.day,
+            spent: credits(row.spent)?,
+            uses: row.uses,
+        })
+    });
+    lines.collect()
+}
+
+/// What does not add up, in the whole ledger.
+pub async fn verify(db: &mut PgConnection) -> sqlx::Result<Vec<Difference>> {
+    sqlx::query_as!(
+        Difference,
+        r#"SELECT rule AS "rule!", user_id AS "user", version, expected, actual FROM credits.verify()"#
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// How much there is of what.
+pub async fn figures(db: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
+    let rows =
+        sqlx::query!(r#"SELECT figure AS "figure!", value AS "value!" FROM credits.figures()"#)
+            .fetch_all(db)
+            .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.figure, row.value))
+        .collect())
+}
+
+/// Lets this connection's statements run as long as they need.
+pub async fn take_time(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("SELECT set_config('statement_timeout', '0', false) AS was")
+        .fetch_one(db)
+        .await?;
+    Ok(())
+}
+
+/// An amount out of the database.
+pub fn credits(thousandths: i64) -> Result<Credits, Error> {
     let out_of_range = || {
         sqlx::Error::Decode(format!("{thousandths} thousandths are no amount of credits").into())
     };

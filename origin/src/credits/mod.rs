@@ -1,15 +1,41 @@
 //! Credits: what somebody has, spends and has spent. Money moves in the database alone, through
-//! the functions of the `credits` schema; this is how they are called.
+//! the functions of the `credits` schema; this is how they are called. Charges and holds go
+//! through the [`batcher`], what is rarer goes by itself.
 
+mod batcher;
+mod desk;
+mod holds;
 mod ledger;
+mod operation;
 mod routes;
+pub mod verification;
 
-use shared::credits::Credits;
+use std::{sync::Arc, time::Duration};
 
-pub use ledger::{Ledger, Spend};
-pub use routes::router;
+use axum::Router;
+use shared::{
+    api::{Balance, Grant, Refund, Spent, Transaction},
+    credits::Credits,
+    ids::UserId,
+};
 
-/// Why credits were not spent, or not shown.
+use crate::{app::App, config::CreditsConfig, db::Db, error::Error as Failure, rim, sessions};
+
+use self::{batcher::Batcher, ledger::Outcome};
+pub use operation::{By, Operation, Order};
+
+/// How many wallets are swept at once.
+const SWEPT_AT_ONCE: i32 = 100;
+
+/// Every call about credits.
+pub fn router() -> Router<App> {
+    Router::new()
+        .merge(routes::router())
+        .merge(holds::router())
+        .merge(desk::router())
+}
+
+/// Why credits did not move, or were not shown.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There are fewer than that.
@@ -20,7 +46,7 @@ pub enum Error {
         /// What should have been.
         required: Credits,
     },
-    /// The key was used with other values.
+    /// The key or reference was used with other values.
     #[error("the idempotency key was used for something else")]
     Mismatch,
     /// The header and the field name two keys.
@@ -29,13 +55,227 @@ pub enum Error {
     /// The header is no key.
     #[error("the Idempotency-Key header is no key")]
     BadKey,
-    /// An account without a wallet, which registration rules out.
-    #[error("the account has no wallet")]
-    NoWallet,
+    /// A hold needs a key.
+    #[error("no idempotency key")]
+    NoKey,
+    /// No such person, or none that the app has to do with.
+    #[error("no such user")]
+    NoSuchUser,
+    /// No such hold, or somebody else's.
+    #[error("no such hold")]
+    NoSuchHold,
+    /// No charge that could be refunded, or another app's.
+    #[error("no such charge")]
+    NoSuchCharge,
+    /// The hold was captured or voided before, otherwise.
+    #[error("the hold was settled before")]
+    HoldSettled,
+    /// The hold's time was over.
+    #[error("the hold has expired")]
+    HoldExpired,
+    /// More than the hold.
+    #[error("more than was held")]
+    HoldExceeded,
+    /// More than is left of the charge.
+    #[error("more than the {left} left of the charge")]
+    RefundExceeds {
+        /// What could still be refunded.
+        left: Credits,
+    },
+    /// More than a wallet may ever hold.
+    #[error("more than a wallet may hold")]
+    TooMuch,
+    /// The app has granted its day's worth.
+    #[error("the app has granted its day's worth")]
+    GrantCapReached,
+    /// A moment that has passed.
+    #[error("it would have expired already")]
+    ExpiresInThePast,
+    /// Too many operations wait.
+    #[error("the ledger's queue is full")]
+    QueueFull,
     /// The schema knows an outcome that this build does not.
     #[error("the ledger answered {0:?}")]
     UnknownOutcome(String),
+    /// The database failed under a batch.
+    #[error("a batch in the database")]
+    Batch(#[source] Arc<sqlx::Error>),
     /// The database failed.
     #[error("credits in the database")]
     Database(#[from] sqlx::Error),
+}
+
+/// The ledger, and the rules of the free credits. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    db: Db,
+    rules: CreditsConfig,
+    batcher: Arc<Batcher>,
+}
+
+/// What was written down, now or when it was first asked for.
+#[derive(Debug)]
+pub struct Posted {
+    /// The line of the ledger.
+    pub transaction: Transaction,
+    /// Whether it was written before.
+    pub replayed: bool,
+}
+
+impl Ledger {
+    /// The ledger of this database.
+    pub fn new(db: Db, rules: CreditsConfig) -> Self {
+        Self {
+            batcher: Arc::new(Batcher::start(&db, rules, rules.ledger_queue)),
+            db,
+            rules,
+        }
+    }
+
+    /// Does it once, however often it is asked with the same id, key or hold.
+    pub async fn post(&self, operation: Operation) -> Result<Posted, Failure> {
+        let (operation, outcome) = self.batcher.submit(operation).await?;
+        let required = operation.amount().unwrap_or_default();
+        let metadata = operation.metadata().cloned();
+        let mut posted = conclude(operation.kind(), required, outcome)?;
+        posted.transaction.metadata = metadata;
+        Ok(posted)
+    }
+
+    /// What somebody has, the day's free credits included; an app sees that of its own people.
+    pub async fn balance(&self, user: UserId, app: Option<&str>) -> Result<Balance, Error> {
+        ledger::balance(self.db.pool(), user, app, self.rules).await
+    }
+
+    /// Gives credits once for their reference, as an admin or as `app`.
+    pub async fn grant(&self, grant: &Grant, app: Option<&str>) -> Result<Posted, Failure> {
+        if grant.expires_at.is_some_and(|at| at.time() <= rim::now()) {
+            return Err(Error::ExpiresInThePast.into());
+        }
+        let outcome = ledger::grant(self.db.pool(), rim::new_id(), app, grant).await?;
+        let mut posted = conclude("grant", grant.amount.credits(), outcome)?;
+        posted.transaction.description = Some(grant.reason.as_str().to_owned());
+        posted.transaction.app_id = app.map(str::to_owned);
+        Ok(posted)
+    }
+
+    /// Refunds a charge once for its reference, as an admin or as the `app` that charged.
+    pub async fn refund(&self, refund: &Refund, app: Option<&str>) -> Result<Posted, Failure> {
+        let outcome = ledger::refund(self.db.pool(), rim::new_id(), app, refund).await?;
+        let mut posted = conclude("refund", Credits::ZERO, outcome)?;
+        posted.transaction.description = Some(refund.reason.as_str().to_owned());
+        Ok(posted)
+    }
+
+    /// Returns what has expired in wallets that nobody looks at, from time to time, for ever.
+    /// Several replicas may.
+    pub async fn tend(self) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            ticks.tick().await;
+            let mut swept = SWEPT_AT_ONCE;
+            while swept == SWEPT_AT_ONCE {
+                swept = match ledger::sweep(self.db.pool(), SWEPT_AT_ONCE).await {
+                    Ok(swept) => swept,
+                    Err(error) => {
+                        tracing::warn!(%error, "what has expired stays until the next sweep");
+                        0
+                    }
+                };
+            }
+        }
+    }
+
+    /// Compares everything that is kept twice once a day, for ever, and counts what differs.
+    pub async fn verify_daily(self) {
+        // Not at once: a process that is started again and again would do nothing else.
+        let first = tokio::time::Instant::now() + Duration::from_mins(10);
+        let mut days = tokio::time::interval_at(first, Duration::from_hours(24));
+        loop {
+            days.tick().await;
+            if let Err(error) = verification::run_and_count(&self.db).await {
+                tracing::warn!(%error, "the ledger was not verified");
+            }
+        }
+    }
+
+    /// Carries out what is queued, and takes nothing more.
+    pub async fn drain(&self) {
+        self.batcher.drain().await;
+    }
+}
+
+impl From<Posted> for Spent {
+    fn from(posted: Posted) -> Self {
+        let transaction = posted.transaction;
+        Self {
+            success: true,
+            new_balance: transaction.balance_after,
+            free_credits_remaining: transaction.free_credits_after,
+            transaction,
+        }
+    }
+}
+
+/// Turns what the ledger said into an answer. `required` is what was asked for.
+fn conclude(kind: &str, required: Credits, said: Outcome) -> Result<Posted, Failure> {
+    let replayed = match said.kind.as_str() {
+        "posted" => false,
+        "replayed" => true,
+        _ => return Err(refusal(kind, required, said)),
+    };
+    let (Some(id), Some(amount), Some(free), Some(paid), Some(created_at)) = (
+        said.transaction_id,
+        said.amount,
+        said.free,
+        said.paid,
+        said.created_at,
+    ) else {
+        return Err(Error::UnknownOutcome(said.kind).into());
+    };
+    let transaction = Transaction {
+        id: id.into(),
+        r#type: kind.to_owned(),
+        amount: ledger::credits(amount)?,
+        app_id: said.app_id,
+        description: said.description,
+        metadata: None,
+        balance_after: ledger::credits(paid)?,
+        free_credits_after: ledger::credits(free)?,
+        created_at,
+    };
+    Ok(Posted {
+        transaction,
+        replayed,
+    })
+}
+
+fn refusal(kind: &str, required: Credits, said: Outcome) -> Failure {
+    let amount = |thousandths: Option<i64>| ledger::credits(thousandths.unwrap_or_default());
+    let spendable = said.free.unwrap_or_default() + said.paid.unwrap_or_default();
+    let error = match said.kind.as_str() {
+        "mismatch" => Error::Mismatch,
+        "insufficient" => match amount(Some(spendable)) {
+            Ok(available) => Error::Insufficient {
+                available,
+                required,
+            },
+            Err(error) => error,
+        },
+        "exceeded" => match amount(said.amount) {
+            Ok(left) if kind == "refund" => Error::RefundExceeds { left },
+            Ok(_) => Error::HoldExceeded,
+            Err(error) => error,
+        },
+        "signed_out" => return sessions::Error::Ended.into(),
+        "unknown_user" => Error::NoSuchUser,
+        "unknown_hold" => Error::NoSuchHold,
+        "unknown_transaction" => Error::NoSuchCharge,
+        "settled" => Error::HoldSettled,
+        "expired" => Error::HoldExpired,
+        "too_much" => Error::TooMuch,
+        "capped" => Error::GrantCapReached,
+        _ => Error::UnknownOutcome(said.kind),
+    };
+    error.into()
 }

@@ -2,70 +2,138 @@
 
 use axum::{
     Json, Router,
-    extract::{Query, State, rejection::QueryRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    extract::{
+        FromRequestParts, Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
     routing::{get, post},
 };
+use chrono::{Months, NaiveDate};
 use serde::Deserialize;
-use shared::api::{Balance, IdempotencyKey, Spent, Transaction, UseCredits};
+use shared::{
+    api::{AppId, Balance, IdempotencyKey, Spent, Transaction, Usage, UseCredits},
+    claims::AccessClaims,
+    ids::UserId,
+};
 
 use crate::{
     app::App,
+    apps::{self, AppCaller, Permission},
     door::Body,
     error::Error as Failure,
     rim,
     sessions::{Bearer, Caller},
 };
 
-use super::{Error, Spend, ledger};
+use super::{By, Error, Operation, Order, Posted, ledger};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const TRANSACTIONS: &str = "/api/v1/credits/transactions";
 const LONGEST_PAGE: i64 = 100;
 
-/// The calls about credits.
+/// Looking and spending.
 pub fn router() -> Router<App> {
     Router::new()
         .route("/api/v1/credits/balance", get(balance))
+        .route("/api/v1/credits/balance/{user}", get(balance_of))
         .route("/api/v1/credits/use", post(use_credits))
+        .route("/api/v1/credits/usage", get(usage))
         .route(TRANSACTIONS, get(transactions))
 }
 
+/// Who charges: a person by their own token, whose session the ledger asks after in the same
+/// round trip in which it spends, or an app by its key.
+pub enum Charger {
+    /// A person.
+    Person(AccessClaims),
+    /// An app that may charge.
+    App(AppCaller),
+}
+
+impl FromRequestParts<App> for Charger {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
+        if let Some(caller) = AppCaller::of(parts, app).await? {
+            caller.may(Permission::Charge)?;
+            return Ok(Self::App(caller));
+        }
+        let Bearer(claims) = Bearer::from_request_parts(parts, app).await?;
+        Ok(Self::Person(claims))
+    }
+}
+
+impl Charger {
+    /// Whose wallet, and who asks: a person's own, or the one that the app names.
+    pub fn wallet(self, named: Option<UserId>) -> Result<(UserId, By), Failure> {
+        match (self, named) {
+            (Self::Person(claims), None) => Ok((claims.sub, By::Person(claims.sid))),
+            (Self::Person(claims), Some(user)) if user == claims.sub => {
+                Ok((user, By::Person(claims.sid)))
+            }
+            (Self::Person(_), Some(_)) => Err(apps::Error::NotItsOwn.into()),
+            (Self::App(_), None) => Err(apps::Error::NoUser.into()),
+            (Self::App(app), Some(user)) => Ok((user, By::App(app.id))),
+        }
+    }
+
+    /// Insists that an app charges for itself.
+    pub fn charges_for(&self, id: &AppId) -> Result<(), apps::Error> {
+        match self {
+            Self::App(app) if app.id != *id => Err(apps::Error::NotItsOwn),
+            _ => Ok(()),
+        }
+    }
+}
+
 async fn balance(State(app): State<App>, caller: Caller) -> Result<Json<Balance>, Failure> {
-    Ok(Json(app.ledger.balance(caller.user).await?))
+    Ok(Json(app.ledger.balance(caller.user, None).await?))
+}
+
+async fn balance_of(
+    State(app): State<App>,
+    caller: AppCaller,
+    user: Result<Path<UserId>, PathRejection>,
+) -> Result<Json<Balance>, Failure> {
+    caller.may(Permission::Read)?;
+    let Path(user) = user?;
+    let own = Some(caller.id.as_str());
+    Ok(Json(app.ledger.balance(user, own).await?))
 }
 
 async fn use_credits(
     State(app): State<App>,
-    Bearer(claims): Bearer,
+    charger: Charger,
     headers: HeaderMap,
     Body(mut order): Body<UseCredits>,
 ) -> Result<(HeaderMap, Json<Spent>), Failure> {
     order.idempotency_key = one_key(&headers, order.idempotency_key.take())?;
-    let spend = Spend {
+    charger.charges_for(&order.app_id)?;
+    let (user, by) = charger.wallet(order.user_id)?;
+    let spend = Operation {
         id: rim::new_id(),
-        user: claims.sub,
-        session: Some(claims.sid),
-        order,
+        user,
+        by,
+        order: Order::Spend(order),
     };
-    let charge = app.ledger.spend(spend).await?;
-    let mut headers = HeaderMap::new();
-    if charge.replayed {
-        headers.insert(REPLAYED, HeaderValue::from_static("true"));
-    }
-    let transaction = charge.transaction;
-    let answer = Spent {
-        success: true,
-        new_balance: transaction.balance_after,
-        free_credits_remaining: transaction.free_credits_after,
-        transaction,
-    };
-    Ok((headers, Json(answer)))
+    Ok(answer(app.ledger.post(spend).await?))
+}
+
+/// What moved credits, and whether it did so before.
+pub fn answer(posted: Posted) -> (HeaderMap, Json<Spent>) {
+    (replay_header(posted.replayed), Json(posted.into()))
+}
+
+/// Says that the answer is a repetition.
+pub fn replay_header(replayed: bool) -> HeaderMap {
+    let header = replayed.then(|| (REPLAYED, HeaderValue::from_static("true")));
+    header.into_iter().collect()
 }
 
 /// The key of the header or of the field; both may name the same one.
-fn one_key(
+pub fn one_key(
     headers: &HeaderMap,
     field: Option<IdempotencyKey>,
 ) -> Result<Option<IdempotencyKey>, Error> {
@@ -108,4 +176,37 @@ async fn transactions(
         headers.extend(HeaderValue::try_from(link).map(|link| (header::LINK, link)));
     }
     Ok((headers, Json(page.transactions)))
+}
+
+#[derive(Deserialize)]
+struct Range {
+    from: Option<NaiveDate>,
+    to: Option<NaiveDate>,
+    by: Option<Grouping>,
+}
+
+#[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Grouping {
+    App,
+    Day,
+}
+
+/// The last month by default, by app and day.
+async fn usage(
+    State(app): State<App>,
+    caller: Caller,
+    range: Result<Query<Range>, QueryRejection>,
+) -> Result<Json<Vec<Usage>>, Failure> {
+    let Query(range) = range?;
+    let to = range.to.unwrap_or_else(|| rim::now().date_naive());
+    let from = range.from.unwrap_or_else(|| to - Months::new(1));
+    let mut transaction = app.db.as_user(caller.user).await?;
+    let (by_app, by_day) = (
+        range.by != Some(Grouping::Day),
+        range.by != Some(Grouping::App),
+    );
+    Ok(Json(
+        ledger::usage(&mut transaction, from, to, by_app, by_day).await?,
+    ))
 }

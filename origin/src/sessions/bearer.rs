@@ -1,13 +1,17 @@
 //! Access tokens at the origin, which verifies each again and asks after its session.
 
+use std::sync::Arc;
+
 use axum::{
     extract::FromRequestParts,
     http::{header, request::Parts},
 };
 use shared::{
-    claims::AccessClaims,
+    claims::{AccessClaims, Role},
     ids::{SessionId, UserId},
+    jwks::Key,
     jwt,
+    tokens::Verified,
 };
 
 use crate::{app::App, error::Error as Failure, rim};
@@ -25,6 +29,8 @@ pub struct Caller {
     pub user: UserId,
     /// On which device.
     pub session: SessionId,
+    /// What they may do, as of now.
+    pub role: Role,
 }
 
 impl FromRequestParts<App> for Bearer {
@@ -52,14 +58,19 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-/// Verifies a token by itself.
+/// Verifies a token by itself, by memory where its signature was verified before.
 pub fn verify(app: &App, token: &str) -> Result<AccessClaims, Error> {
-    Ok(jwt::verify(
-        token,
-        &app.keys.ring()?.set,
-        &app.expect,
-        rim::now(),
-    )?)
+    let (ring, now) = (app.keys.ring()?, rim::now());
+    let known = app.tokens().find(token);
+    if let Some(known) = known {
+        known.check(&ring.set, now)?;
+        return Ok(known.claims.clone());
+    }
+    let verified = jwt::verify_with(token, &ring.set, &app.expect, now, Key::has_signed)?;
+    let verified = Verified::new(token, verified);
+    let claims = verified.claims.clone();
+    app.tokens().keep(Arc::new(verified));
+    Ok(claims)
 }
 
 /// Asks after the session of a token.
@@ -73,6 +84,7 @@ pub async fn check(app: &App, claims: &AccessClaims) -> Result<Caller, Error> {
         _ => Ok(Caller {
             user: claims.sub,
             session: claims.sid,
+            role: state.role,
         }),
     }
 }

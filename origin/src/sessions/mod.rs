@@ -19,7 +19,7 @@ use sqlx::PgConnection;
 
 use crate::{app::App, front::Client, keys, limits, rim};
 
-pub use bearer::{Bearer, Caller};
+pub use bearer::{Bearer, Caller, check};
 pub use refresh_token::{Presented, RefreshKeys};
 pub use routes::router;
 pub use store::{NewSession, record};
@@ -45,6 +45,9 @@ pub enum Error {
     /// The session refreshes too often.
     #[error("too many refreshes")]
     TooOften(limits::Verdict),
+    /// Signed in, and not allowed.
+    #[error("the account may not")]
+    NotPermitted,
     /// None of the caller's sessions.
     #[error("no such session")]
     NoSuchSession,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use shared::{
     api::{Session, User},
+    claims::Role,
     ids::{SessionId, UserId},
 };
 use sqlx::{PgConnection, PgPool};
@@ -93,6 +94,8 @@ pub struct Standing {
     pub live: bool,
     /// The account may be used.
     pub active: bool,
+    /// What it may do.
+    pub role: Role,
 }
 
 /// How the session of a token stands.
@@ -101,14 +104,22 @@ pub async fn state(
     session: SessionId,
     user: UserId,
 ) -> sqlx::Result<Option<Standing>> {
-    sqlx::query_as!(
-        Standing,
-        r#"SELECT live AS "live!", status = 'active' AS "active!" FROM auth.session_state($1, $2)"#,
+    let row = sqlx::query!(
+        r#"SELECT live AS "live!", status = 'active' AS "active!", role AS "role!"
+           FROM auth.session_state($1, $2)"#,
         session.uuid(),
         user.uuid()
     )
     .fetch_optional(db)
-    .await
+    .await?;
+    row.map(|row| {
+        Ok(Standing {
+            live: row.live,
+            active: row.active,
+            role: accounts::role(&row.role)?,
+        })
+    })
+    .transpose()
 }
 
 /// Whose session it is, and the salt of its refresh tokens.

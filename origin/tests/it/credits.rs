@@ -3,7 +3,7 @@ use futures_util::future::{join, join_all};
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Origin, assert_ledger_adds_up, count};
+use crate::support::{Origin, add_lot, assert_ledger_adds_up, count};
 
 const USE: &str = "/api/v1/credits/use";
 const BALANCE: &str = "/api/v1/credits/balance";
@@ -166,10 +166,15 @@ async fn what_has_expired_cannot_be_spent_and_is_taken_out_of_the_books(db: PgPo
     let ada = origin.join("ada@example.org").await;
     assert!((origin.spendable(&ada).await - 5.0).abs() < f64::EPSILON);
     origin.spend(&ada, 2.0, None).await;
-    sqlx::query("UPDATE credits.grants SET expires_at = now()")
-        .execute(&db)
-        .await
-        .expect("it expires");
+    for statement in [
+        "UPDATE credits.grants SET expires_at = now()",
+        "UPDATE credits.balances SET due_at = now()",
+    ] {
+        sqlx::query(statement)
+            .execute(&db)
+            .await
+            .expect("it expires");
+    }
     let refused = origin.spend(&ada, 1.0, None).await;
     refused.is_problem(402, "INSUFFICIENT_CREDITS");
     assert_eq!(refused.body["available"], 0.0);
@@ -195,15 +200,7 @@ async fn free_goes_before_paid_then_the_soonest_expiry_then_the_oldest(db: PgPoo
         ("free", Some(1)),
         ("free", None),
     ] {
-        sqlx::query(
-            "SELECT credits.add_grant(b, gen_random_uuid(), 'gift', $1, 1000, now() + make_interval(days => $2), now())
-             FROM credits.balances b",
-        )
-        .bind(kind)
-        .bind(expires)
-        .execute(&db)
-        .await
-        .expect("a lot");
+        add_lot(&db, kind, 1_000, expires).await;
     }
     let mut order = Vec::new();
     for _ in 0..5 {

@@ -1,8 +1,10 @@
 //! What Postgres itself refuses, whoever asks, and what one spend of a batch does to the others.
 
+use origin::verification;
 use sqlx::PgPool;
+use uuid::Uuid;
 
-use crate::support::{Origin, assert_ledger_adds_up, count};
+use crate::support::{Origin, add_lot, assert_ledger_adds_up, count};
 
 /// The SQLSTATE and the constraint with which a statement is refused.
 async fn refusal(db: &PgPool, statement: &'static str) -> (String, Option<String>) {
@@ -117,59 +119,175 @@ async fn a_day_is_granted_once_even_when_the_wallet_forgets(db: PgPool) {
     );
 }
 
-/// Two users, an unknown one, an overdraft, a key used twice and one used for something else:
-/// one batch, and each spend gets what it would have got alone.
+/// Two users, an unknown one, an overdraft, a key used before and one used for something else:
+/// one batch, and each gets what it would have got alone.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
-async fn a_refused_spend_does_not_spoil_its_neighbours(db: PgPool) {
+async fn a_refused_charge_does_not_spoil_its_neighbours(db: PgPool) {
     let origin = Origin::start(&db).await;
-    origin.register("ada@example.org").await;
-    origin.register("eve@example.org").await;
-    let outcomes: Vec<String> = sqlx::query_scalar(
-        r"WITH someone AS (
-              SELECT (SELECT id FROM auth.users WHERE email LIKE 'ada%') AS ada,
-                     (SELECT id FROM auth.users WHERE email LIKE 'eve%') AS eve,
-                     array_fill(NULL::uuid, ARRAY[7]) AS no_session
-          )
-          SELECT outcome FROM someone, credits.spend(
-              ARRAY(SELECT gen_random_uuid() FROM generate_series(1, 7)),
-              ARRAY[eve, ada, gen_random_uuid(), ada, ada, ada, eve], no_session,
-              ARRAY[1000, 150000, 1, 9999, 1000, 1001, 155000],
-              array_fill('app'::text, ARRAY[7]), array_fill('d'::text, ARRAY[7]), array_fill(NULL::jsonb, ARRAY[7]),
-              ARRAY[NULL, NULL, NULL, NULL, 'k', 'k', NULL],
-              ARRAY['1', '2', '3', '4', '5', '6', '7']::bytea[], 5000, false)",
+    let mut people = [
+        origin.join("ada@example.org").await,
+        origin.join("eve@example.org").await,
+    ];
+    people.sort_by(|a, b| a.id.cmp(&b.id));
+    let [first, second] = &people;
+    for person in &people {
+        origin.spend(person, 1.0, Some("used")).await;
+    }
+    let nobody = "ffffffff-ffff-7fff-8fff-ffffffffffff";
+    let (a, b) = (first.id.as_str(), second.id.as_str());
+    let outcomes = post(
+        &db,
+        &[
+            (a, 1_000, Some("other values")),
+            (a, 149_000, None),
+            (a, 9_999, None),
+            (a, 1_000, Some("used")),
+            (b, 154_000, None),
+            (b, 1, None),
+            (nobody, 1, None),
+        ],
     )
-    .fetch_all(&db)
-    .await
-    .expect("a batch");
+    .await;
     assert_eq!(
         outcomes,
         [
-            "spent",
-            "spent",
-            "unknown_user",
+            "posted",
+            "posted",
             "insufficient",
-            "spent",
             "mismatch",
-            "insufficient"
+            "posted",
+            "insufficient",
+            "signed_out",
         ]
     );
     assert_ledger_adds_up(&db).await;
 }
 
+/// A charge that takes from more lots than are read at once.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn one_charge_may_empty_many_lots(db: PgPool) {
+    let origin = Origin::start_with(&db, &["--credits-signup-bonus=0", "--credits-daily=0"]).await;
+    let ada = origin.join("ada@example.org").await;
+    for days in 1..=20 {
+        add_lot(&db, "free", 1_000, Some(days)).await;
+    }
+    assert_eq!(origin.spend(&ada, 0.5, None).await.status, 200);
+    assert_eq!(origin.spend(&ada, 18.0, None).await.status, 200);
+    assert_eq!(
+        count(&db, "SELECT count(*) FROM credits.grants WHERE spendable").await,
+        2
+    );
+    origin
+        .spend(&ada, 1.501, None)
+        .await
+        .is_problem(402, "INSUFFICIENT_CREDITS");
+    assert_eq!(origin.spend(&ada, 1.5, None).await.status, 200);
+    assert_ledger_adds_up(&db).await;
+}
+
 /// A retry after a lost connection carries the id of its first attempt.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
-async fn a_spend_without_a_key_is_found_by_its_id(db: PgPool) {
-    Origin::start(&db).await.register("ada@example.org").await;
-    for outcome in ["spent", "replayed"] {
+async fn a_charge_without_a_key_is_found_by_its_id(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    for again in [false, true, true] {
         let said: String = sqlx::query_scalar(
-            "SELECT outcome FROM auth.users, credits.spend(
-                 ARRAY['00000000-0000-7000-8000-000000000001'::uuid], ARRAY[id], ARRAY[NULL::uuid], ARRAY[1000],
-                 ARRAY['app'], ARRAY['d'], ARRAY[NULL::jsonb], ARRAY[NULL], ARRAY['1']::bytea[], 0, false)",
+            "SELECT outcome FROM auth.sessions s, credits.post(
+                 ARRAY['spend'], ARRAY['00000000-0000-7000-8000-000000000001'::uuid], ARRAY[s.user_id], ARRAY[s.id],
+                 ARRAY['app'], ARRAY[1000], ARRAY['d'], ARRAY[NULL::jsonb], ARRAY[NULL], ARRAY['1']::bytea[],
+                 ARRAY[NULL::uuid], ARRAY[0], $1, 0, false)",
         )
+        .bind(again)
         .fetch_one(&db)
         .await
-        .expect("a spend");
-        assert_eq!(said, outcome);
+        .expect("a charge");
+        assert_eq!(said, "posted");
+    }
+    assert!((origin.spendable(&ada).await - 154.0).abs() < f64::EPSILON);
+    assert_ledger_adds_up(&db).await;
+}
+
+/// What `verify` is worth: each of these is seen.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn verification_sees_what_does_not_add_up(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    origin.spend(&ada, 1.0, None).await;
+    for (tampering, rule) in [
+        ("UPDATE credits.balances SET free = free + 1", "balance.free is the sum of its entries"),
+        ("UPDATE credits.balances SET paid = paid + 1", "balance.paid is the sum of its entries"),
+        ("UPDATE credits.balances SET held = held + 1", "balance.held is what open holds have"),
+        ("UPDATE credits.balances SET debt = debt + 1", "balance.debt is the sum of its entries"),
+        ("UPDATE credits.balances SET total_earned = total_earned + 1", "balance.total_earned is the sum of its entries"),
+        ("UPDATE credits.balances SET total_spent = total_spent + 1", "usage is what was spent"),
+        ("UPDATE credits.balances SET version = version + 1", "versions run from 1 to balance.version"),
+        ("UPDATE credits.grants SET remaining = remaining - 1 WHERE remaining > 0", "what left a lot is in its allocations"),
+        ("UPDATE credits.grants SET remaining = remaining - 1 WHERE remaining > 0", "balance.free is what free lots have left"),
+        ("UPDATE credits.grants SET expires_at = now() + interval '1 day'", "balance.due_at is not after the first expiry"),
+        ("UPDATE credits.usage SET spent = spent + 1", "usage is what was spent"),
+        (
+            "INSERT INTO credits.entries (user_id, version, account, amount) SELECT user_id, 9, account, amount
+             FROM credits.balances, (VALUES ('issuance', 5::bigint), ('expired', -5)) AS e (account, amount)",
+            "a transaction has entries, and they sum to zero",
+        ),
+        (
+            "INSERT INTO credits.entries (user_id, version, account, amount, balance_after)
+             SELECT user_id, 9, account, amount, after
+             FROM credits.balances, (VALUES ('free', 5::bigint, 7::bigint), ('issuance', -5, NULL)) AS e (account, amount, after)",
+            "entry.balance_after is the sum up to it",
+        ),
+        (
+            "INSERT INTO credits.allocations (user_id, version, grant_version, amount)
+             SELECT user_id, version, 2, 1 FROM credits.transactions WHERE type = 'spend'",
+            "a charge or hold burned its amount",
+        ),
+        (
+            "INSERT INTO credits.holds (user_id, version, id, opened_by, amount, expires_at, state, settled_version)
+             SELECT user_id, 3, gen_random_uuid(), 'user', 1, now(), 'voided', 3 FROM credits.balances",
+            "a hold is settled once",
+        ),
+        (
+            "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, of_version, created_at)
+             SELECT user_id, 4, gen_random_uuid(), 'refund', 1001, 0, 0, 3, now() FROM credits.balances",
+            "refunds stay within their charge",
+        ),
+    ] {
+        let mut tampered = db.begin().await.expect("a transaction");
+        sqlx::query(tampering)
+            .execute(&mut *tampered)
+            .await
+            .expect(tampering);
+        let report = verification::run(&mut tampered).await.expect("a look");
+        assert!(
+            report.differences.iter().any(|found| found.rule == rule),
+            "{tampering}: {:#?}",
+            report.differences
+        );
     }
     assert_ledger_adds_up(&db).await;
+}
+
+/// Posts charges of each person's latest session by hand; they are sorted by user already.
+async fn post(db: &PgPool, charges: &[(&str, i64, Option<&str>)]) -> Vec<String> {
+    let users: Vec<Uuid> = charges
+        .iter()
+        .map(|(user, ..)| user.parse().expect("an id"))
+        .collect();
+    let amounts: Vec<i64> = charges.iter().map(|(_, amount, _)| *amount).collect();
+    let keys: Vec<Option<&str>> = charges.iter().map(|(_, _, key)| *key).collect();
+    sqlx::query_scalar(
+        "SELECT outcome FROM credits.post(
+             array_fill('spend'::text, ARRAY[cardinality($1)]),
+             ARRAY(SELECT gen_random_uuid() FROM unnest($1)), $1,
+             ARRAY(SELECT coalesce((SELECT id FROM auth.sessions WHERE user_id = u), gen_random_uuid()) FROM unnest($1) u),
+             array_fill('app'::text, ARRAY[cardinality($1)]), $2, array_fill('d'::text, ARRAY[cardinality($1)]),
+             array_fill(NULL::jsonb, ARRAY[cardinality($1)]), $3, array_fill('x'::bytea, ARRAY[cardinality($1)]),
+             array_fill(NULL::uuid, ARRAY[cardinality($1)]), array_fill(0, ARRAY[cardinality($1)]), false, 5000, false)",
+    )
+    .bind(&users)
+    .bind(&amounts)
+    .bind(&keys)
+    .fetch_all(db)
+    .await
+    .expect("a batch")
 }

@@ -1,11 +1,16 @@
 //! The origin's routes on a real Postgres, under the runtime role, by `oneshot`.
 
 mod accounts;
+mod apps;
 mod bad_input;
+mod batcher;
 mod credits;
+mod desk;
 mod edge_proof;
+mod holds;
 mod keys;
 mod ledger;
+mod line;
 mod outage;
 mod privileges;
 mod refresh;

@@ -8,10 +8,12 @@ use axum::{
 use clap::Parser;
 use origin::{
     App,
+    apps::{self, NewApp, Permission, ServiceKey},
     config::{Cli, Task},
-    rim, router,
+    rim, router, verification,
 };
 use serde_json::{Value, json};
+use shared::{api::AppId, credits::Credits};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tower::ServiceExt;
 
@@ -38,6 +40,47 @@ pub struct Person {
     pub id: String,
     pub access: String,
     pub refresh: String,
+}
+
+/// An app with its service key.
+pub struct Service {
+    pub id: String,
+    pub key: String,
+}
+
+impl Service {
+    /// Registers an app, as an operator does.
+    pub async fn add(db: &PgPool, id: &str, permissions: &[Permission], cap: i64) -> Self {
+        let key = ServiceKey::new();
+        let app = NewApp {
+            id: &AppId::parse(id.to_owned()).expect("an id"),
+            name: id,
+            origins: &[],
+            permissions,
+            daily_grant_cap: Credits::from_thousandths(cap).expect("an amount"),
+        };
+        let mut connection = db.acquire().await.expect("a connection");
+        apps::add(&mut connection, &app, key.hash())
+            .await
+            .expect("a new app");
+        Self {
+            id: id.to_owned(),
+            key: key.reveal().to_owned(),
+        }
+    }
+
+    /// Gives somebody a session with the app.
+    pub async fn meets(&self, db: &PgPool, person: &Person) {
+        sqlx::query(
+            "INSERT INTO auth.sessions (id, user_id, client_id, refresh_salt, remember, amr, expires_at, ends_at)
+             SELECT gen_random_uuid(), $1::uuid, $2, 'sixteen bytes ok', false, '{pwd}', now(), now()",
+        )
+        .bind(&person.id)
+        .bind(&self.id)
+        .execute(db)
+        .await
+        .expect("a session");
+    }
 }
 
 impl Origin {
@@ -190,6 +233,36 @@ impl Origin {
             .await
     }
 
+    /// A call with an app's service key.
+    pub async fn post_as(&self, app: &Service, path: &str, body: &Value) -> Answer {
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("x-app-id", &app.id)
+            .header("x-service-key", &app.key);
+        self.send(request.body(body.to_string().into()).expect("a request"))
+            .await
+    }
+
+    /// A look with an app's service key.
+    pub async fn get_as(&self, app: &Service, path: &str) -> Answer {
+        let request = Request::get(path)
+            .header("x-app-id", &app.id)
+            .header("x-service-key", &app.key);
+        self.send(request.body(Body::empty()).expect("a request"))
+            .await
+    }
+
+    /// Somebody who may everything.
+    pub async fn join_as_admin(&self, db: &PgPool, email: &str) -> Person {
+        self.register(email).await;
+        sqlx::query("UPDATE auth.users SET role = 'admin' WHERE email = $1")
+            .bind(email)
+            .execute(db)
+            .await
+            .expect("a promotion");
+        self.login(email).await
+    }
+
     /// What can be spent, in credits.
     pub async fn spendable(&self, person: &Person) -> f64 {
         let balance = self
@@ -250,27 +323,40 @@ pub async fn count(db: &PgPool, query: &'static str) -> i64 {
         .expect("a count")
 }
 
-/// Every wallet is what its entries sum to, what its lots hold, and numbered without gaps.
+/// The ledger's own verification finds nothing.
 pub async fn assert_ledger_adds_up(db: &PgPool) {
-    let off: i64 = count(
-        db,
-        "SELECT count(*) FROM credits.balances b WHERE
-             b.free <> (SELECT coalesce(sum(amount), 0) FROM credits.entries e WHERE e.user_id = b.user_id AND account = 'free')
-             OR b.paid <> (SELECT coalesce(sum(amount), 0) FROM credits.entries e WHERE e.user_id = b.user_id AND account = 'paid')
-             OR b.free <> (SELECT coalesce(sum(remaining), 0) FROM credits.grants g WHERE g.user_id = b.user_id AND kind = 'free')
-             OR b.paid <> (SELECT coalesce(sum(remaining), 0) FROM credits.grants g WHERE g.user_id = b.user_id AND kind = 'paid')
-             OR b.version <> (SELECT count(*) FROM credits.transactions t WHERE t.user_id = b.user_id)
-             OR b.total_earned - b.total_spent - b.free - b.paid
-                <> (SELECT coalesce(sum(amount), 0) FROM credits.entries e WHERE e.user_id = b.user_id AND account = 'expired')",
+    let mut connection = db.acquire().await.expect("a connection");
+    let report = verification::run(&mut connection).await.expect("a look");
+    assert!(report.differences.is_empty(), "{:#?}", report.differences);
+}
+
+/// Gives everybody a lot, as the database's owner may.
+pub async fn add_lot(db: &PgPool, kind: &str, amount: i64, expires_in_days: Option<i32>) {
+    sqlx::query(
+        "SELECT credits.save(credits.add_grant(
+             b, gen_random_uuid(), 'gift', $1, $2, now() + make_interval(days => $3), now()
+         )) FROM credits.balances b",
     )
-    .await;
-    assert_eq!(off, 0, "wallets that do not add up");
-    let lots: i64 = count(
-        db,
-        "SELECT count(*) FROM credits.grants g WHERE amount - remaining <>
-             (SELECT coalesce(sum(a.amount), 0) FROM credits.allocations a
-              WHERE a.user_id = g.user_id AND a.grant_version = g.version)",
-    )
-    .await;
-    assert_eq!(lots, 0, "lots whose burns are not written down");
+    .bind(kind)
+    .bind(amount)
+    .bind(expires_in_days)
+    .execute(db)
+    .await
+    .expect("a lot");
+}
+
+/// Lets the first expiry of lots and holds come now.
+pub async fn let_it_expire(db: &PgPool, table: &str) {
+    for statement in [
+        format!(
+            "UPDATE {table} SET expires_at = now() - interval '1 second' WHERE expires_at IS NOT NULL"
+        ),
+        "UPDATE credits.balances SET due_at = now() - interval '1 minute' WHERE due_at IS NOT NULL"
+            .to_owned(),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(db)
+            .await
+            .expect("it expires");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -185,7 +185,7 @@ pub struct Balance {
 pub struct Transaction {
     /// Its id.
     pub id: TransactionId,
-    /// `grant`, `spend` or `expiry`.
+    /// `grant`, `spend`, `expiry`, `hold`, `capture`, `void`, `refund` or `reversal`.
     pub r#type: String,
     /// How much, in the direction that `type` says.
     pub amount: Credits,
@@ -203,16 +203,82 @@ pub struct Transaction {
     pub created_at: DateTime<Utc>,
 }
 
-/// Answers `use`.
+/// Answers whatever moves credits: `use`, `capture`, `void`, `grants`, `refunds`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Spent {
     /// `true`.
     pub success: bool,
-    /// The charge.
+    /// What was written down.
     pub transaction: Transaction,
     /// The paid part afterwards.
     pub new_balance: Credits,
     /// The free part afterwards.
     pub free_credits_remaining: Credits,
+}
+
+/// Answers `POST /credits/holds`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// `true`.
+    pub success: bool,
+    /// What was put aside.
+    pub hold: Hold,
+    /// The paid part afterwards.
+    pub new_balance: Credits,
+    /// The free part afterwards.
+    pub free_credits_remaining: Credits,
+}
+
+/// Credits put aside for a charge under way.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hold {
+    /// Its id.
+    pub id: TransactionId,
+    /// `open`, `captured`, `voided` or `expired`.
+    pub status: String,
+    /// How much was put aside.
+    pub amount: Credits,
+    /// How much of it was charged.
+    pub captured: Credits,
+    /// Which app charges.
+    pub app_id: String,
+    /// For what.
+    pub description: String,
+    /// When it ends, or ended, by itself.
+    pub expires_at: DateTime<Utc>,
+    /// When it was opened.
+    pub created_at: DateTime<Utc>,
+}
+
+/// One line of `usage`: an app, a day, or both.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Which app, unless it is all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_id: Option<String>,
+    /// Which UTC day, unless it is all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub day: Option<NaiveDate>,
+    /// What was charged, less what was refunded of it.
+    pub spent: Credits,
+    /// How many charges.
+    pub uses: i64,
+}
+
+/// Something that can be bought.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Package {
+    /// Its id, for `POST /credits/purchases`.
+    pub id: String,
+    /// How many credits it brings.
+    pub credits: Credits,
+    /// What it costs, in the smallest unit of the currency.
+    pub price_cents: i64,
+    /// ISO 4217, in small letters as Stripe writes it.
+    pub currency: String,
 }

@@ -13,6 +13,9 @@ use crate::problem::{Code, FieldError, Problem};
 
 /// A request's body.
 pub trait Body: Sized {
+    /// Whether no body at all is as good as `{}`.
+    const MAY_BE_ABSENT: bool = false;
+
     /// Reads every field, then gives itself unless one of them was missing or wrong.
     fn read(fields: &mut Fields<'_>) -> Option<Self>;
 }
@@ -25,6 +28,11 @@ pub trait Field: Sized {
 
 /// Reads a body, or says what is wrong with it.
 pub fn parse<B: Body>(bytes: &[u8]) -> Result<B, Refusal> {
+    let bytes = if B::MAY_BE_ABSENT && bytes.is_empty() {
+        b"{}"
+    } else {
+        bytes
+    };
     let Object(fields) = serde_json::from_slice(bytes).map_err(|why| match why.classify() {
         Category::Data => Refusal::Invalid(vec![FieldError {
             pointer: String::new(),

@@ -3,11 +3,15 @@
 
 use std::{borrow::Cow, fmt};
 
+use chrono::{DateTime, Datelike, Utc};
 use serde_json::{Map, Value, value::RawValue};
 use zeroize::Zeroizing;
 
 use super::body::Field;
-use crate::credits::Credits;
+use crate::{
+    credits::Credits,
+    ids::{TransactionId, UserId},
+};
 
 const MAX_METADATA_BYTES: usize = 8 * 1024;
 
@@ -55,6 +59,8 @@ texts! {
     );
     /// What a charge was for.
     Description(|text| (1..=500).contains(&text.chars().count()), "must be a text of 1 to 500 characters");
+    /// An absolute http or https URL of a page.
+    Link(is_link, "must be an absolute http or https URL of at most 2000 characters");
     /// A client's name for one request, under which it may ask again.
     IdempotencyKey(
         |text| (1..=255).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b)),
@@ -90,6 +96,32 @@ fn is_email(text: &str) -> bool {
                 && domain.contains('.')
                 && domain.split('.').all(is_label)
         })
+}
+
+/// An origin and what follows it, without whatever could make a browser read it otherwise.
+fn is_link(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    text.len() <= 2_000
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !b"\\\"<>^`{|}".contains(&b))
+        && rest.is_some_and(|rest| {
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            !authority.is_empty() && !authority.contains('@')
+        })
+}
+
+impl Link {
+    /// Scheme, host and port, as browsers write `Origin`.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        let text = self.as_str();
+        let host = text.find("://").map_or(0, |at| at + 3);
+        let end = text[host..].find(['/', '?', '#']);
+        &text[..end.map_or(text.len(), |end| host + end)]
+    }
 }
 
 /// A password: 8 to 128 characters. Wiped when dropped, never printed.
@@ -169,6 +201,102 @@ impl Field for Price {
         Ok(Self(credits))
     }
 }
+
+/// How long a hold lives unless it is settled: 1 second to an hour, five minutes by default.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Lifetime(u16);
+
+impl Lifetime {
+    /// In seconds.
+    #[must_use]
+    pub const fn secs(self) -> u16 {
+        self.0
+    }
+}
+
+impl Default for Lifetime {
+    fn default() -> Self {
+        Self(300)
+    }
+}
+
+impl Field for Lifetime {
+    fn read(json: &RawValue) -> Result<Self, Cow<'static, str>> {
+        let secs = json.get().parse().ok();
+        secs.filter(|secs| (1..=3_600).contains(secs))
+            .map(Self)
+            .ok_or(Cow::Borrowed(
+                "must be a whole number of seconds, 1 to 3600",
+            ))
+    }
+}
+
+/// Which of a wallet's two parts credits belong to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum GrantKind {
+    /// Spent first, and never paid for.
+    Free,
+    /// Paid for.
+    Paid,
+}
+
+impl GrantKind {
+    /// As JSON and the ledger write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Paid => "paid",
+        }
+    }
+}
+
+impl Field for GrantKind {
+    fn read(json: &RawValue) -> Result<Self, Cow<'static, str>> {
+        match text(json).as_deref() {
+            Some("free") => Ok(Self::Free),
+            Some("paid") => Ok(Self::Paid),
+            _ => Err(Cow::Borrowed("must be \"free\" or \"paid\"")),
+        }
+    }
+}
+
+/// A moment. RFC 3339.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Moment(DateTime<Utc>);
+
+impl Moment {
+    /// When.
+    #[must_use]
+    pub const fn time(self) -> DateTime<Utc> {
+        self.0
+    }
+}
+
+impl Field for Moment {
+    fn read(json: &RawValue) -> Result<Self, Cow<'static, str>> {
+        text(json)
+            .and_then(|text| DateTime::parse_from_rfc3339(&text).ok())
+            .map(|time| time.to_utc())
+            // What Postgres and RFC 3339 can both write.
+            .filter(|time| (1970..=9999).contains(&time.year()))
+            .map(Self)
+            .ok_or(Cow::Borrowed("must be a time such as 2030-01-31T12:00:00Z"))
+    }
+}
+
+macro_rules! ids {
+    ($($name:ident)*) => {$(
+        impl Field for $name {
+            fn read(json: &RawValue) -> Result<Self, Cow<'static, str>> {
+                let id = text(json).and_then(|text| text.parse().ok());
+                id.ok_or(Cow::Borrowed("must be an id, as answers of ours give it"))
+            }
+        }
+    )*};
+}
+
+ids! { UserId TransactionId }
 
 /// An object of an app's own, of at most 8 KiB.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -3,14 +3,16 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    rc::Rc,
+    sync::Arc,
 };
 
-use shared::{claims::AccessClaims, jwt};
+use chrono::{DateTime, Utc};
 
-/// How many tokens are kept. One takes about 2 KB with its text and its claims: 8 MB when full,
-/// of the 128 MB that an isolate has.
-pub const CAPACITY: usize = 4_096;
+use crate::{
+    claims::AccessClaims,
+    jwks::KeySet,
+    jwt::{self, Rejected},
+};
 
 /// A token that its key has signed.
 #[derive(Debug)]
@@ -35,6 +37,17 @@ impl Verified {
             payload: verified.payload,
         }
     }
+
+    /// Whether it may still be believed: it is not over, and its key is in the set.
+    pub fn check(&self, keys: &KeySet, now: DateTime<Utc>) -> Result<(), Rejected> {
+        if self.claims.is_expired(now) {
+            return Err(Rejected::Expired);
+        }
+        if keys.find(&self.kid).is_none() {
+            return Err(Rejected::UnknownKey);
+        }
+        Ok(())
+    }
 }
 
 /// The verified tokens; the eldest leaves first.
@@ -42,9 +55,10 @@ impl Verified {
 /// Each is found by eight characters of its signature and then compared as a whole, so that a
 /// look-up hashes eight bytes and not 600. Only who can sign could choose two of the same name,
 /// of which one would be forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tokens {
-    by_name: HashMap<Name, Rc<Verified>>,
+    capacity: usize,
+    by_name: HashMap<Name, Arc<Verified>>,
     eldest_first: VecDeque<Name>,
 }
 
@@ -57,15 +71,25 @@ fn name(token: &str) -> Option<Name> {
 }
 
 impl Tokens {
+    /// None yet, and never more than `capacity`. One takes about 2 KB with its text and claims.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            by_name: HashMap::new(),
+            eldest_first: VecDeque::new(),
+        }
+    }
+
     /// A token that was verified before.
     #[must_use]
-    pub fn find(&self, token: &str) -> Option<Rc<Verified>> {
+    pub fn find(&self, token: &str) -> Option<Arc<Verified>> {
         let found = self.by_name.get(&name(token)?)?;
         (*found.text == *token).then(|| found.clone())
     }
 
     /// Keeps a verified token, in the place of the eldest when there are too many.
-    pub fn keep(&mut self, verified: Rc<Verified>) {
+    pub fn keep(&mut self, verified: Arc<Verified>) {
         let Some(name) = name(&verified.text) else {
             return;
         };
@@ -73,7 +97,7 @@ impl Tokens {
             return;
         }
         self.eldest_first.push_back(name);
-        if self.eldest_first.len() > CAPACITY
+        if self.eldest_first.len() > self.capacity
             && let Some(eldest) = self.eldest_first.pop_front()
         {
             self.by_name.remove(&eldest);
@@ -83,16 +107,17 @@ impl Tokens {
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-    use shared::{
-        claims::Role,
-        ids::{SessionId, TokenId, UserId},
-    };
     use uuid::Uuid;
 
     use super::*;
+    use crate::{
+        claims::Role,
+        ids::{SessionId, TokenId, UserId},
+    };
 
-    fn token(text: &str) -> Rc<Verified> {
+    const CAPACITY: usize = 16;
+
+    fn token(text: &str) -> Arc<Verified> {
         let claims = AccessClaims {
             iss: String::new(),
             aud: String::new(),
@@ -107,7 +132,7 @@ mod tests {
             role: Role::User,
             amr: Vec::new(),
         };
-        Rc::new(Verified {
+        Arc::new(Verified {
             text: text.into(),
             claims,
             payload: String::new(),
@@ -117,7 +142,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_eldest_leaves_first() {
-        let mut tokens = Tokens::default();
+        let mut tokens = Tokens::new(CAPACITY);
         let text = |index: usize| format!("{index:08}--------");
         for index in 0..=CAPACITY {
             tokens.keep(token(&text(index)));
@@ -131,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_token_with_the_name_of_another_is_another() {
-        let mut tokens = Tokens::default();
+        let mut tokens = Tokens::new(CAPACITY);
         tokens.keep(token("good.signature--------"));
         assert!(tokens.find("good.signature--------").is_some());
         assert!(tokens.find("evil.signature--------").is_none());

@@ -1,0 +1,144 @@
+-- The ledger proves itself: everything that is kept twice is compared, in one snapshot,
+-- because the functions are STABLE. An empty answer of `verify` is a ledger that adds up.
+
+SET ROLE tollgate_definer;
+
+-- What differs, by rule: whose, at which version (if it is about one), what it should be
+-- and what it is.
+CREATE FUNCTION credits.verify()
+RETURNS TABLE (rule text, user_id uuid, version bigint, expected bigint, actual bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET work_mem = '64MB'
+AS $$
+#variable_conflict use_column
+BEGIN
+    -- Each wallet is what its entries sum to.
+    RETURN QUERY
+    WITH sums AS (
+        SELECT e.user_id,
+            coalesce(sum(e.amount) FILTER (WHERE e.account = 'free'), 0) AS free,
+            coalesce(sum(e.amount) FILTER (WHERE e.account = 'paid'), 0) AS paid,
+            coalesce(sum(e.amount) FILTER (WHERE e.account = 'held'), 0) AS held,
+            coalesce(-sum(e.amount) FILTER (WHERE e.account = 'debt'), 0) AS debt,
+            coalesce(-sum(e.amount) FILTER (WHERE e.account = 'issuance'), 0) AS earned,
+            coalesce(sum(e.amount) FILTER (WHERE e.account = 'revenue'), 0) AS spent
+        FROM credits.entries e GROUP BY e.user_id
+    )
+    SELECT c.rule, coalesce(b.user_id, s.user_id), NULL::bigint, c.expected::bigint, c.actual
+    FROM credits.balances b FULL JOIN sums s ON s.user_id = b.user_id
+    CROSS JOIN LATERAL (VALUES
+        ('balance.free is the sum of its entries', coalesce(s.free, 0), b.free),
+        ('balance.paid is the sum of its entries', coalesce(s.paid, 0), b.paid),
+        ('balance.held is the sum of its entries', coalesce(s.held, 0), b.held),
+        ('balance.debt is the sum of its entries', coalesce(s.debt, 0), b.debt),
+        ('balance.total_earned is the sum of its entries', coalesce(s.earned, 0), b.total_earned),
+        ('balance.total_spent is the sum of its entries', coalesce(s.spent, 0), b.total_spent)
+    ) AS c (rule, expected, actual)
+    WHERE c.expected IS DISTINCT FROM c.actual;
+
+    -- A transaction's entries sum to zero, and each wallet entry carries the balance after it.
+    RETURN QUERY
+    SELECT 'a transaction has entries, and they sum to zero', coalesce(t.user_id, e.user_id),
+        coalesce(t.version, e.version), 0::bigint, e.amount::bigint
+    FROM credits.transactions t FULL JOIN (
+        SELECT n.user_id, n.version, sum(n.amount) AS amount FROM credits.entries n GROUP BY n.user_id, n.version
+    ) e ON e.user_id = t.user_id AND e.version = t.version
+    WHERE t.user_id IS NULL OR e.amount IS DISTINCT FROM 0;
+    RETURN QUERY
+    SELECT 'entry.balance_after is the sum up to it', e.user_id, e.version, e.running::bigint, e.balance_after
+    FROM (
+        SELECT n.user_id, n.version, n.balance_after,
+            sum(n.amount) OVER (PARTITION BY n.user_id, n.account ORDER BY n.version) AS running
+        FROM credits.entries n WHERE n.account IN ('free', 'paid')
+    ) e WHERE e.running <> e.balance_after;
+
+    -- Versions have no gap.
+    RETURN QUERY
+    SELECT 'versions run from 1 to balance.version', b.user_id, t.last, b.version, t.count
+    FROM credits.balances b LEFT JOIN (
+        SELECT n.user_id, count(*) AS count, max(n.version) AS last FROM credits.transactions n GROUP BY n.user_id
+    ) t ON t.user_id = b.user_id
+    WHERE coalesce(t.count, 0) <> b.version OR coalesce(t.last, 0) <> b.version;
+
+    -- Lots hold the wallet, and what left each is written down.
+    RETURN QUERY
+    SELECT c.rule, b.user_id, NULL::bigint, c.expected::bigint, c.actual
+    FROM credits.balances b LEFT JOIN (
+        SELECT n.user_id, sum(n.remaining) FILTER (WHERE n.kind = 'free') AS free,
+            sum(n.remaining) FILTER (WHERE n.kind = 'paid') AS paid
+        FROM credits.grants n GROUP BY n.user_id
+    ) g ON g.user_id = b.user_id
+    CROSS JOIN LATERAL (VALUES
+        ('balance.free is what free lots have left', coalesce(g.free, 0), b.free),
+        ('balance.paid is what paid lots have left', coalesce(g.paid, 0), b.paid)
+    ) AS c (rule, expected, actual)
+    WHERE c.expected <> c.actual;
+    RETURN QUERY
+    SELECT 'what left a lot is in its allocations', g.user_id, g.version, (g.amount - g.remaining),
+        coalesce(a.amount, 0)::bigint
+    FROM credits.grants g LEFT JOIN (
+        SELECT n.user_id, n.grant_version, sum(n.amount) AS amount FROM credits.allocations n
+        GROUP BY n.user_id, n.grant_version
+    ) a ON a.user_id = g.user_id AND a.grant_version = g.version
+    WHERE g.amount - g.remaining <> coalesce(a.amount, 0);
+    RETURN QUERY
+    SELECT 'a charge or hold burned its amount', t.user_id, t.version, t.amount, coalesce(a.amount, 0)::bigint
+    FROM credits.transactions t LEFT JOIN (
+        SELECT n.user_id, n.version, sum(n.amount) AS amount FROM credits.allocations n GROUP BY n.user_id, n.version
+    ) a ON a.user_id = t.user_id AND a.version = t.version
+    WHERE t.type IN ('spend', 'hold') AND t.amount <> coalesce(a.amount, 0);
+
+    -- Open holds are what is held, and a hold is settled by the transaction that says so.
+    RETURN QUERY
+    SELECT 'balance.held is what open holds have', b.user_id, NULL::bigint, coalesce(h.amount, 0)::bigint, b.held
+    FROM credits.balances b LEFT JOIN (
+        SELECT n.user_id, sum(n.amount) AS amount FROM credits.holds n WHERE n.state = 'open' GROUP BY n.user_id
+    ) h ON h.user_id = b.user_id
+    WHERE coalesce(h.amount, 0) <> b.held;
+    RETURN QUERY
+    SELECT 'a hold is settled once', h.user_id, h.version, 1::bigint, count(t.version)
+    FROM credits.holds h LEFT JOIN credits.transactions t
+      ON t.user_id = h.user_id AND t.of_version = h.version AND t.type IN ('capture', 'void')
+    WHERE h.state <> 'open' GROUP BY h.user_id, h.version HAVING count(t.version) <> 1;
+
+    -- Refunds stay within their charge, and usage is what was charged.
+    RETURN QUERY
+    SELECT 'refunds stay within their charge', t.user_id, t.version, t.amount, sum(r.amount)::bigint
+    FROM credits.transactions r JOIN credits.transactions t ON t.user_id = r.user_id AND t.version = r.of_version
+    WHERE r.type = 'refund' GROUP BY t.user_id, t.version, t.amount HAVING sum(r.amount) > t.amount;
+    RETURN QUERY
+    SELECT 'usage is what was spent', b.user_id, NULL::bigint, b.total_spent, coalesce(u.spent, 0)::bigint
+    FROM credits.balances b LEFT JOIN (
+        SELECT n.user_id, sum(n.spent) AS spent FROM credits.usage n GROUP BY n.user_id
+    ) u ON u.user_id = b.user_id
+    WHERE coalesce(u.spent, 0) <> b.total_spent;
+
+    -- Nothing expires unseen.
+    RETURN QUERY
+    SELECT 'balance.due_at is not after the first expiry', b.user_id, NULL::bigint,
+        extract(epoch FROM d.due_at)::bigint, extract(epoch FROM b.due_at)::bigint
+    FROM credits.balances b CROSS JOIN LATERAL (SELECT least(
+        (SELECT min(n.expires_at) FROM credits.grants n WHERE n.user_id = b.user_id AND n.spendable),
+        (SELECT min(n.expires_at) FROM credits.holds n WHERE n.user_id = b.user_id AND n.state = 'open')
+    ) AS due_at) d
+    WHERE d.due_at < coalesce(b.due_at, 'infinity');
+END $$;
+
+-- How much there is, to read beside the answer of `verify`.
+CREATE FUNCTION credits.figures()
+RETURNS TABLE (figure text, value bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT 'wallets', count(*) FROM credits.balances
+    UNION ALL SELECT 'transactions', count(*) FROM credits.transactions
+    UNION ALL SELECT 'entries', count(*) FROM credits.entries
+    UNION ALL SELECT 'lots', count(*) FROM credits.grants
+    UNION ALL SELECT 'holds', count(*) FROM credits.holds
+    UNION ALL (
+        SELECT 'thousandths in ' || account, sum(amount)::bigint FROM credits.entries GROUP BY account ORDER BY account
+    );
+$$;
+
+REVOKE ALL ON FUNCTION credits.verify, credits.figures FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION credits.verify, credits.figures TO tollgate_app;
+
+RESET ROLE;

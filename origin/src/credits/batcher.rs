@@ -1,0 +1,264 @@
+//! The batcher: operations that come at once are written at once. While one batch is being
+//! written the next one fills, so that an idle ledger waits for nothing and a busy one shares
+//! each flush to disk among many.
+//!
+//! Users are dealt out to a few lanes, each with a connection of its own, so that one lane's
+//! flush overlaps with another's work, and no two batches of this process want the same row.
+//! An operation that was queued is carried out, whether or not anybody still waits for it.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use metrics::{counter, histogram};
+use sqlx::PgConnection;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    config::CreditsConfig,
+    db::{self, Db},
+};
+
+use super::{
+    Error,
+    ledger::{self, Outcome},
+    operation::Operation,
+};
+
+const LANES: usize = 2;
+/// More in one batch would only make the first of them wait longer.
+const MOST_IN_A_BATCH: usize = 256;
+/// How long an operation may wait for its turn, or its unclear end be looked into.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer than Postgres lets a statement run: only a dead line takes that long.
+const LONGEST_CALL: Duration = Duration::from_secs(10);
+
+/// An operation in the queue.
+struct Job {
+    operation: Operation,
+    give_up_at: Instant,
+    answer: oneshot::Sender<Result<(Operation, Outcome), Error>>,
+}
+
+/// The queues, and the tasks that empty them.
+pub struct Batcher {
+    /// Gone once it drains.
+    queues: RwLock<Vec<mpsc::Sender<Job>>>,
+    lanes: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Batcher {
+    /// Lanes that are idle until something comes. Each holds `queue` operations at the most.
+    pub fn start(db: &Db, rules: CreditsConfig, queue: usize) -> Self {
+        let (queues, lanes) = (0..LANES)
+            .map(|_| {
+                let (sender, jobs) = mpsc::channel(queue);
+                let lane = Lane {
+                    db: db.clone(),
+                    rules,
+                    connection: None,
+                    waiting: VecDeque::new(),
+                    jobs,
+                };
+                (sender, tokio::spawn(lane.run()))
+            })
+            .unzip();
+        Self {
+            queues: RwLock::new(queues),
+            lanes: Mutex::new(lanes),
+        }
+    }
+
+    /// Does it with whatever else there is to do; gives it back with what became of it.
+    pub async fn submit(&self, operation: Operation) -> Result<(Operation, Outcome), Error> {
+        // The end of a UUIDv7 is random.
+        let lane = operation.user.uuid().as_bytes()[15] as usize % LANES;
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            operation,
+            give_up_at: Instant::now() + PATIENCE,
+            answer,
+        };
+        let queued = {
+            let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+            queues
+                .get(lane)
+                .is_some_and(|queue| queue.try_send(job).is_ok())
+        };
+        if !queued {
+            counter!("tollgate_ledger_refused_total").increment(1);
+            return Err(Error::QueueFull);
+        }
+        answered.await.map_err(|_| Error::QueueFull)?
+    }
+
+    /// Carries out what is queued, and takes nothing more.
+    pub async fn drain(&self) {
+        self.queues
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        let lanes = {
+            let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *lanes)
+        };
+        for lane in lanes {
+            if lane.await.is_err() {
+                tracing::error!("a lane of the ledger panicked");
+            }
+        }
+    }
+}
+
+struct Lane {
+    db: Db,
+    rules: CreditsConfig,
+    connection: Option<PgConnection>,
+    /// What could not be in the batch before: it shares a key or a hold with one of that.
+    waiting: VecDeque<Job>,
+    jobs: mpsc::Receiver<Job>,
+}
+
+impl Lane {
+    async fn run(mut self) {
+        while let Some(batch) = self.next_batch().await {
+            self.write(batch).await;
+        }
+    }
+
+    /// All that is there, but no two with the same claim. Nothing when the queue is closed.
+    async fn next_batch(&mut self) -> Option<Vec<Job>> {
+        let mut come = Vec::new();
+        if self.waiting.is_empty() && self.jobs.recv_many(&mut come, MOST_IN_A_BATCH).await == 0 {
+            return None;
+        }
+        self.waiting.extend(come);
+        while self.waiting.len() < MOST_IN_A_BATCH
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            self.waiting.push_back(job);
+        }
+        let (mut batch, mut claims) = (Vec::new(), HashSet::new());
+        for job in std::mem::take(&mut self.waiting) {
+            if Instant::now() > job.give_up_at {
+                refuse(job, Error::QueueFull);
+            } else if job
+                .operation
+                .claim()
+                .is_none_or(|claim| claims.insert(claim))
+            {
+                batch.push(job);
+            } else {
+                self.waiting.push_back(job);
+            }
+        }
+        // As `credits.post` wants them.
+        batch.sort_by_key(|job| (job.operation.user, !job.operation.settles()));
+        Some(batch)
+    }
+
+    /// Writes a batch, and answers each of it. When the database refuses the whole, each is
+    /// written by itself, so that only the one that is to blame fails.
+    async fn write(&mut self, batch: Vec<Job>) {
+        let Err((batch, why)) = self.write_whole(batch).await else {
+            return;
+        };
+        if batch.len() > 1 {
+            tracing::warn!(error = %why, "a batch failed; its operations are tried one by one");
+            counter!("tollgate_ledger_split_batches_total").increment(1);
+            for job in batch {
+                if let Err((alone, why)) = self.write_whole(vec![job]).await {
+                    refuse_all(alone, why);
+                }
+            }
+        } else {
+            refuse_all(batch, why);
+        }
+    }
+
+    /// Writes a batch; gives it back when the database refuses it. While an attempt's end is
+    /// unknown it is asked for: the ids tell what has been done.
+    async fn write_whole(&mut self, mut batch: Vec<Job>) -> Result<(), (Vec<Job>, sqlx::Error)> {
+        let mut again = false;
+        let mut pause = Duration::from_millis(10);
+        while !batch.is_empty() {
+            let why = match self.attempt(&batch, again).await {
+                Ok(outcomes) => {
+                    answer(batch, outcomes);
+                    return Ok(());
+                }
+                Err(Failed::BeforeSending(why)) if again => why,
+                Err(Failed::Unclear(why)) => why,
+                Err(Failed::BeforeSending(why) | Failed::Refused(why)) => return Err((batch, why)),
+            };
+            tracing::warn!(error = %why, "the end of a batch is unclear; asking again");
+            counter!("tollgate_ledger_unclear_batches_total").increment(1);
+            again = true;
+            let now = Instant::now();
+            let (hopeless, rest) = batch.into_iter().partition(|job| job.give_up_at <= now);
+            batch = rest;
+            refuse_all(hopeless, why);
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+        Ok(())
+    }
+
+    async fn attempt(&mut self, batch: &[Job], again: bool) -> Result<Vec<Outcome>, Failed> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.db.connect().await.map_err(Failed::BeforeSending)?,
+        };
+        let operations: Vec<&Operation> = batch.iter().map(|job| &job.operation).collect();
+        counter!("tollgate_ledger_batches_total").increment(1);
+        counter!("tollgate_ledger_operations_total").increment(batch.len() as u64);
+        let begun = Instant::now();
+        let called = ledger::post(&mut connection, &operations, again, self.rules);
+        match timeout(LONGEST_CALL, called).await {
+            Ok(Ok(outcomes)) => {
+                histogram!("tollgate_ledger_batch_seconds").record(begun.elapsed().as_secs_f64());
+                self.connection = Some(connection);
+                Ok(outcomes)
+            }
+            Ok(Err(why)) if db::is_outage(&why) => Err(Failed::Unclear(why)),
+            Ok(Err(why)) => {
+                self.connection = Some(connection);
+                Err(Failed::Refused(why))
+            }
+            Err(_) => Err(Failed::Unclear(sqlx::Error::PoolTimedOut)),
+        }
+    }
+}
+
+enum Failed {
+    /// There was no connection: nothing has been done.
+    BeforeSending(sqlx::Error),
+    /// The connection broke: it may have been done.
+    Unclear(sqlx::Error),
+    /// Postgres said no: nothing has been done.
+    Refused(sqlx::Error),
+}
+
+fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>) {
+    for (job, outcome) in batch.into_iter().zip(outcomes) {
+        // Whoever has gone away is charged all the same, and told when they ask again.
+        let _ = job.answer.send(Ok((job.operation, outcome)));
+    }
+}
+
+fn refuse(job: Job, why: Error) {
+    let _ = job.answer.send(Err(why));
+}
+
+fn refuse_all(jobs: Vec<Job>, why: sqlx::Error) {
+    let why = Arc::new(why);
+    for job in jobs {
+        refuse(job, Error::Batch(why.clone()));
+    }
+}
