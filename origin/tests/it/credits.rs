@@ -254,3 +254,20 @@ async fn pages_follow_one_another_without_gap_or_repeat(db: PgPool) {
         .await;
     bad.is_problem(400, "INVALID_REQUEST");
 }
+
+/// The clock went back after a later day was granted: nothing is granted twice, nothing fails.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_clock_that_jumps_grants_no_day_twice(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    origin.spend(&ada, 1.0, None).await;
+    for statement in [
+        "UPDATE credits.daily SET day = day + 1",
+        "UPDATE credits.balances SET daily_on = daily_on + 1",
+    ] {
+        sqlx::query(statement).execute(&db).await.expect("a jump");
+    }
+    assert_eq!(origin.spend(&ada, 1.0, None).await.status, StatusCode::OK);
+    assert!((origin.spendable(&ada).await - 153.0).abs() < f64::EPSILON);
+    assert_ledger_adds_up(&db).await;
+}

@@ -12,6 +12,7 @@ use crate::rig::{PASSWORD, Person, until};
 const VALIDATE: &str = "/api/v1/auth/validate";
 const BALANCE: &str = "/api/v1/credits/balance";
 const USE: &str = "/api/v1/credits/use";
+const HOLDS: &str = "/api/v1/credits/holds";
 
 #[tokio::test]
 async fn credits_are_spent_until_there_are_none() -> Result<()> {
@@ -34,6 +35,51 @@ async fn credits_are_spent_until_there_are_none() -> Result<()> {
     refused.is_problem(402, "INSUFFICIENT_CREDITS");
     assert_eq!(refused.body["available"], 55);
     assert_eq!(refused.body["required"], 55.001);
+    Ok(())
+}
+
+#[tokio::test]
+async fn credits_are_put_aside_charged_and_told_by_app() -> Result<()> {
+    let ada = Person::sign_up().await?;
+    let order = json!({"amount": 20, "appId": "tour", "description": "a", "idempotencyKey": "1"});
+    let held = ada.post(HOLDS, &order).await?.ok();
+    let id = held.body["hold"]["id"].as_str().unwrap_or_default();
+    let path = format!("{HOLDS}/{id}");
+    let captured = ada
+        .post(&format!("{path}/capture"), json!({"amount": 12}))
+        .await?
+        .ok();
+    assert_eq!(captured.body["freeCreditsRemaining"], 143);
+    let looked = ada.get(&path).await?.ok();
+    assert_eq!(looked.body["status"], "captured");
+    let used = ada.get("/api/v1/credits/usage?by=app").await?.ok();
+    assert_eq!(
+        used.body,
+        json!([{"appId": "tour", "spent": 12, "uses": 1}])
+    );
+    Ok(())
+}
+
+/// The edge lets calls without a token pass to where a service key may stand in its place.
+#[tokio::test]
+async fn a_service_key_is_judged_by_the_origin() -> Result<()> {
+    let ada = Person::sign_up().await?;
+    for path in [
+        USE,
+        HOLDS,
+        "/api/v1/credits/grants",
+        "/api/v1/credits/refunds",
+    ] {
+        let request = ada.edge.post(path).json(&json!({}));
+        let keyed = request
+            .header("x-app-id", "tour")
+            .header("x-service-key", "x");
+        Answer::to(keyed)
+            .await?
+            .is_problem(401, "INVALID_SERVICE_KEY");
+        let bare = ada.edge.post(path).json(&json!({}));
+        Answer::to(bare).await?.is_problem(401, "UNAUTHENTICATED");
+    }
     Ok(())
 }
 
