@@ -84,9 +84,14 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::Protocol(_)
         | sqlx::Error::Tls(_) => true,
-        // Connection exceptions, too many connections, and shutting down or starting up.
+        // Connection exceptions, too many connections, shutting down or starting up; and what
+        // took too long, or would have waited for ever.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            code.starts_with("08") || code.starts_with("57P") || code == "53300"
+            let cut_short = ["57014", "40P01", "55P03"];
+            code.starts_with("08")
+                || code.starts_with("57P")
+                || code == "53300"
+                || cut_short.contains(&code.as_ref())
         }),
         _ => false,
     }

@@ -7,7 +7,7 @@
 //! An operation that was queued is carried out, whether or not anybody still waits for it.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -63,7 +63,7 @@ impl Batcher {
                     db: db.clone(),
                     rules,
                     connection: None,
-                    waiting: VecDeque::new(),
+                    waiting: Vec::new(),
                     jobs,
                 };
                 (sender, tokio::spawn(lane.run()))
@@ -121,7 +121,7 @@ struct Lane {
     rules: CreditsConfig,
     connection: Option<PgConnection>,
     /// What could not be in the batch before: it shares a key or a hold with one of that.
-    waiting: VecDeque<Job>,
+    waiting: Vec<Job>,
     jobs: mpsc::Receiver<Job>,
 }
 
@@ -134,19 +134,18 @@ impl Lane {
 
     /// All that is there, but no two with the same claim. Nothing when the queue is closed.
     async fn next_batch(&mut self) -> Option<Vec<Job>> {
-        let mut come = Vec::new();
-        if self.waiting.is_empty() && self.jobs.recv_many(&mut come, MOST_IN_A_BATCH).await == 0 {
+        let mut come = std::mem::take(&mut self.waiting);
+        if come.is_empty() && self.jobs.recv_many(&mut come, MOST_IN_A_BATCH).await == 0 {
             return None;
         }
-        self.waiting.extend(come);
-        while self.waiting.len() < MOST_IN_A_BATCH
-            && let Ok(job) = self.jobs.try_recv()
-        {
-            self.waiting.push_back(job);
+        // Those that wait leave room for others, or one key sent often would hold up everybody.
+        for _ in 0..MOST_IN_A_BATCH {
+            let Ok(job) = self.jobs.try_recv() else { break };
+            come.push(job);
         }
         let (mut batch, mut claims) = (Vec::new(), HashSet::new());
-        for job in std::mem::take(&mut self.waiting) {
-            if Instant::now() > job.give_up_at {
+        for job in come {
+            if Instant::now() > job.give_up_at || self.waiting.len() == MOST_IN_A_BATCH {
                 refuse(job, Error::QueueFull);
             } else if job
                 .operation
@@ -155,7 +154,7 @@ impl Lane {
             {
                 batch.push(job);
             } else {
-                self.waiting.push_back(job);
+                self.waiting.push(job);
             }
         }
         // As `credits.post` wants them.
@@ -166,26 +165,28 @@ impl Lane {
     /// Writes a batch, and answers each of it. When the database refuses the whole, each is
     /// written by itself, so that only the one that is to blame fails.
     async fn write(&mut self, batch: Vec<Job>) {
-        let Err((batch, why)) = self.write_whole(batch).await else {
+        let Err(refused) = self.write_whole(batch, false).await else {
             return;
         };
-        if batch.len() > 1 {
-            tracing::warn!(error = %why, "a batch failed; its operations are tried one by one");
-            counter!("tollgate_ledger_split_batches_total").increment(1);
-            for job in batch {
-                if let Err((alone, why)) = self.write_whole(vec![job]).await {
-                    refuse_all(alone, why);
-                }
+        if refused.batch.len() == 1 {
+            refuse_all(refused.batch, refused.why);
+            return;
+        }
+        tracing::warn!(error = %refused.why, "a batch failed; its operations are tried one by one");
+        counter!("tollgate_ledger_split_batches_total").increment(1);
+        for job in refused.batch {
+            if Instant::now() > job.give_up_at {
+                refuse(job, Error::QueueFull);
+            } else if let Err(alone) = self.write_whole(vec![job], refused.again).await {
+                refuse_all(alone.batch, alone.why);
             }
-        } else {
-            refuse_all(batch, why);
         }
     }
 
     /// Writes a batch; gives it back when the database refuses it. While an attempt's end is
-    /// unknown it is asked for: the ids tell what has been done.
-    async fn write_whole(&mut self, mut batch: Vec<Job>) -> Result<(), (Vec<Job>, sqlx::Error)> {
-        let mut again = false;
+    /// unknown it is asked for: the ids tell what has been done. `again` says that there was
+    /// such an attempt before.
+    async fn write_whole(&mut self, mut batch: Vec<Job>, mut again: bool) -> Result<(), Refused> {
         let mut pause = Duration::from_millis(10);
         while !batch.is_empty() {
             let why = match self.attempt(&batch, again).await {
@@ -195,7 +196,9 @@ impl Lane {
                 }
                 Err(Failed::BeforeSending(why)) if again => why,
                 Err(Failed::Unclear(why)) => why,
-                Err(Failed::BeforeSending(why) | Failed::Refused(why)) => return Err((batch, why)),
+                Err(Failed::BeforeSending(why) | Failed::Refused(why)) => {
+                    return Err(Refused { batch, why, again });
+                }
             };
             tracing::warn!(error = %why, "the end of a batch is unclear; asking again");
             counter!("tollgate_ledger_unclear_batches_total").increment(1);
@@ -234,6 +237,13 @@ impl Lane {
             Err(_) => Err(Failed::Unclear(sqlx::Error::PoolTimedOut)),
         }
     }
+}
+
+/// A batch that was not written.
+struct Refused {
+    batch: Vec<Job>,
+    why: sqlx::Error,
+    again: bool,
 }
 
 enum Failed {
