@@ -15,13 +15,16 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use reqwest::StatusCode;
 use tokio::{
     process::{self, Command},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::steps::say;
 
+/// How long a program may take until it answers.
+const START_WITHIN: Duration = Duration::from_mins(1);
 /// How long a program may take to stop before it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -79,6 +82,16 @@ impl Child {
         self.group.as_raw()
     }
 
+    /// Waits until `url`, where this program listens, answers 200.
+    pub async fn answers(&mut self, url: &str) -> Result<()> {
+        tokio::select! {
+            ended = self.ended() => Err(ended),
+            answered = timeout(START_WITHIN, answers(url)) => {
+                answered.with_context(|| format!("{url} did not answer within {START_WITHIN:?}"))
+            }
+        }
+    }
+
     /// Waits until it ends, which it should not do by itself, and says what it said last.
     pub async fn ended(&mut self) -> anyhow::Error {
         let how = match self.process.wait().await {
@@ -100,6 +113,17 @@ impl Child {
     pub async fn stop(mut self) {
         // The wait reaps the leader, without which its group would never be gone.
         let (_, ()) = tokio::join!(self.process.wait(), stop_group(self.group, self.stop));
+    }
+}
+
+async fn answers(url: &str) {
+    let client = reqwest::Client::new();
+    loop {
+        let answer = client.get(url).send().await;
+        if answer.is_ok_and(|answer| answer.status() == StatusCode::OK) {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -8,6 +8,7 @@ mod bench;
 mod children;
 mod ci;
 mod edge;
+mod origin;
 mod postgres;
 mod queries;
 mod redis;

@@ -8,31 +8,24 @@ use std::{
     fs::{self, File},
     net::TcpListener,
     path::PathBuf,
-    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use futures_util::future::select_all;
 use nix::sys::signal::Signal;
-use reqwest::StatusCode;
-use tokio::{
-    process::Command,
-    time::{sleep, timeout},
-};
+use tokio::process::Command;
 
 use crate::{
     children::{self, Child},
     edge,
+    origin::Origin,
     postgres::{self, Durability, free_port},
     redis,
     secrets::{self, Secrets},
     steps::Steps,
     tools,
 };
-
-/// How long a program may take until it answers.
-const START_WITHIN: Duration = Duration::from_mins(1);
 
 /// Where the stack is, and what it uses.
 #[derive(Args, Clone)]
@@ -205,26 +198,20 @@ impl Stack {
 
     async fn start_origin(&mut self, database_url: &str) -> Result<()> {
         let settings = &self.settings;
-        let refresh_keys = format!("1:{}", self.secrets.get("REFRESH_TOKEN_KEY")?);
-        let mut origin = Command::new(tools::target_dir().join("debug/origin"));
-        origin
-            .arg("serve")
-            .env("DATABASE_URL", database_url)
-            .env("LISTEN", format!("127.0.0.1:{}", settings.origin_port))
-            .env(
-                "PRIVATE_LISTEN",
-                format!("127.0.0.1:{}", settings.private_port()),
-            )
-            .env("PUBLIC_URL", settings.edge_url())
-            .env("LIMIT_SCALE", settings.limit_scale.to_string())
-            .env("REQUIRE_EMAIL_VERIFICATION", "false")
-            .env("REFRESH_TOKEN_KEYS", refresh_keys);
+        let program = tools::target_dir().join("debug/origin");
+        let mut origin = Origin {
+            program: &program,
+            port: settings.origin_port,
+            private_port: settings.private_port(),
+            public_url: &settings.edge_url(),
+            database_url,
+            limit_scale: settings.limit_scale,
+            secrets: &self.secrets,
+        }
+        .serve()?;
         // A line a request, unless somebody wants something else.
         if env::var_os("RUST_LOG").is_none() {
             origin.env("RUST_LOG", "info,origin=debug");
-        }
-        for name in ["EDGE_PROOF_KEY", "EMAIL_HASH_KEY", "KEY_ENCRYPTION_KEY"] {
-            origin.env(name, self.secrets.get(name)?);
         }
         let ready = format!("http://127.0.0.1:{}/health/ready", settings.private_port());
         self.start_child("origin", origin, &ready).await
@@ -263,22 +250,7 @@ impl Stack {
     async fn start_child(&mut self, name: &'static str, command: Command, url: &str) -> Result<()> {
         let child = Child::start(name, command, Signal::SIGTERM, &self.settings.data_dir)?;
         self.children.push(child);
-        tokio::select! {
-            ended = self.ended() => Err(ended),
-            answered = timeout(START_WITHIN, answers(url)) => {
-                answered.with_context(|| format!("{url} did not answer within {START_WITHIN:?}"))
-            }
-        }
-    }
-}
-
-async fn answers(url: &str) {
-    let client = reqwest::Client::new();
-    loop {
-        let answer = client.get(url).send().await;
-        if answer.is_ok_and(|answer| answer.status() == StatusCode::OK) {
-            return;
-        }
-        sleep(Duration::from_millis(50)).await;
+        let child = self.children.last_mut().expect("it was pushed just now");
+        child.answers(url).await
     }
 }
