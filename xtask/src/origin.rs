@@ -11,10 +11,8 @@ use crate::secrets::Secrets;
 pub struct Origin<'a> {
     /// The program, of whichever profile.
     pub program: &'a Path,
-    /// Where it listens.
+    /// Where it listens; the next port has its health and metrics.
     pub port: u16,
-    /// Where it listens for its health and metrics.
-    pub private_port: u16,
     /// What its clients reach it by, on loopback.
     pub public_url: &'a str,
     /// The database, as its owner.
@@ -34,7 +32,7 @@ impl Origin<'_> {
             .arg("serve")
             .env("DATABASE_URL", self.database_url)
             .env("LISTEN", format!("127.0.0.1:{}", self.port))
-            .env("PRIVATE_LISTEN", format!("127.0.0.1:{}", self.private_port))
+            .env("PRIVATE_LISTEN", format!("127.0.0.1:{}", self.port + 1))
             .env("PUBLIC_URL", self.public_url)
             .env("LIMIT_SCALE", self.limit_scale.to_string())
             .env("REQUIRE_EMAIL_VERIFICATION", "false")
@@ -44,4 +42,14 @@ impl Origin<'_> {
         }
         Ok(origin)
     }
+}
+
+/// Where the origin that listens on `port` says whether it can serve.
+pub fn ready_url(port: u16) -> String {
+    format!("http://127.0.0.1:{}/health/ready", port + 1)
+}
+
+/// Where the origin that listens on `port` has its metrics.
+pub fn metrics_url(port: u16) -> String {
+    format!("http://127.0.0.1:{}/metrics", port + 1)
 }

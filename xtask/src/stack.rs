@@ -19,7 +19,7 @@ use tokio::process::Command;
 use crate::{
     children::{self, Child},
     edge,
-    origin::Origin,
+    origin::{self, Origin},
     postgres::{self, Durability, free_port},
     redis,
     secrets::{self, Secrets},
@@ -202,7 +202,6 @@ impl Stack {
         let mut origin = Origin {
             program: &program,
             port: settings.origin_port,
-            private_port: settings.private_port(),
             public_url: &settings.edge_url(),
             database_url,
             limit_scale: settings.limit_scale,
@@ -213,7 +212,7 @@ impl Stack {
         if env::var_os("RUST_LOG").is_none() {
             origin.env("RUST_LOG", "info,origin=debug");
         }
-        let ready = format!("http://127.0.0.1:{}/health/ready", settings.private_port());
+        let ready = origin::ready_url(settings.origin_port);
         self.start_child("origin", origin, &ready).await
     }
 

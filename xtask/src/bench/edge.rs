@@ -11,6 +11,7 @@ use tokio::task::block_in_place;
 use super::{
     Figure, Goal,
     load::{drive, get, serve_origin},
+    median,
 };
 use crate::{edge, tools};
 
@@ -87,13 +88,13 @@ fn size() -> Result<Figure> {
     let ours = f64::from(u32::try_from(edge::gzipped_bytes()?)?) / 1000.0;
     Ok(Figure {
         bench: "edge",
-        case: "size",
+        case: "size".to_owned(),
         unit: "KB of gzipped Wasm",
         ours,
         peer: "limit",
         theirs: MAX_GZIPPED_KB,
         ratio: ours / MAX_GZIPPED_KB,
-        goal: Goal::AtMost(1.0),
+        goal: Some(Goal::AtMost(1.0)),
     })
 }
 
@@ -157,22 +158,19 @@ fn take_turns<const N: usize>(
             rates[turn] = measure(worker, turn).with_context(|| worker.log())?;
         }
     }
-    Ok(rates.map(|mut rates| {
-        rates.sort_by(f64::total_cmp);
-        rates[ROUNDS / 2]
-    }))
+    Ok(rates.map(|rates| median(rates.to_vec())))
 }
 
-fn against(case: &'static str, ours: f64, peer: &'static str, theirs: f64, goal: f64) -> Figure {
+fn against(case: &str, ours: f64, peer: &'static str, theirs: f64, goal: f64) -> Figure {
     Figure {
         bench: "edge",
-        case,
+        case: case.to_owned(),
         unit: "requests/s",
         ours,
         peer,
         theirs,
         ratio: ours / theirs,
-        goal: Goal::AtLeast(goal),
+        goal: Some(Goal::AtLeast(goal)),
     }
 }
 

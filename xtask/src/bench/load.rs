@@ -1,5 +1,5 @@
 //! A load generator of a thread a connection, and an origin that does next to nothing. Both use
-//! the standard library alone, which is optimised even when we are not.
+//! the standard library alone.
 
 use std::{
     io::{Read, Write},
@@ -18,37 +18,135 @@ const CONNECTIONS: usize = 16;
 /// returns how many were answered a second. Any answer but 200 is an error.
 pub fn drive(address: &str, requests: &[String], times: usize, within: Duration) -> Result<f64> {
     let next = AtomicUsize::new(0);
+    let mut connections = open(address, CONNECTIONS)?;
     let begun = Instant::now();
-    let connection = || -> Result<u32> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        let mut buffer = Vec::new();
-        let mut answered = 0;
+    let answered = together(&mut connections, |_, connection| {
+        let mut answered = 0_u32;
         while begun.elapsed() < within {
             let turn = next.fetch_add(1, Ordering::Relaxed);
             if turn / requests.len() >= times {
                 break;
             }
-            stream.write_all(requests[turn % requests.len()].as_bytes())?;
-            read_answer(&mut stream, &mut buffer)?;
+            let request = requests[turn % requests.len()].as_bytes();
+            connection.ask(request)?.ok()?;
             answered += 1;
         }
         Ok(answered)
-    };
-    let answered: Result<Vec<u32>> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(connection)).collect();
+    })?;
+    let answered: u32 = answered.iter().sum();
+    Ok(f64::from(answered) / begun.elapsed().as_secs_f64())
+}
+
+/// Opens so many connections.
+pub fn open(address: &str, connections: usize) -> Result<Vec<Connection>> {
+    (0..connections)
+        .map(|_| Connection::open(address))
+        .collect()
+}
+
+/// Lets each connection, and its number, do the same in a thread of its own.
+pub fn together<T: Send>(
+    connections: &mut [Connection],
+    work: impl Fn(usize, &mut Connection) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = connections
+            .iter_mut()
+            .enumerate()
+            .map(|(number, connection)| scope.spawn(move || work(number, connection)))
+            .collect();
         let joined = threads.into_iter().map(thread::ScopedJoinHandle::join);
         joined
-            .map(|answered| answered.expect("connections do not panic"))
+            .map(|done| done.expect("connections do not panic"))
             .collect()
-    });
-    let answered: u32 = answered?.iter().sum();
-    Ok(f64::from(answered) / begun.elapsed().as_secs_f64())
+    })
+}
+
+/// An HTTP/1.1 connection, which has one request under way at a time.
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// An answer as it came.
+pub struct Answer<'a> {
+    /// Its status.
+    pub status: u16,
+    /// Its status line and headers.
+    pub head: &'a str,
+    /// Its body, chunked if it came so.
+    pub body: &'a [u8],
+}
+
+impl Connection {
+    fn open(address: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Sends a request as it goes over the wire and reads the answer to its end.
+    pub fn ask(&mut self, request: &[u8]) -> Result<Answer<'_>> {
+        let Self { stream, buffer } = self;
+        stream.write_all(request)?;
+        buffer.clear();
+        let ends_at = read_head(stream, buffer)?;
+        let head = str::from_utf8(&buffer[..ends_at])?;
+        if header(head, "transfer-encoding").is_some() {
+            while !buffer.ends_with(b"\r\n0\r\n\r\n") {
+                read_more(stream, buffer)?;
+            }
+        } else {
+            let length = header(head, "content-length").and_then(|length| length.parse().ok());
+            let length: usize = length.context("an answer says how long it is")?;
+            while buffer.len() < ends_at + length {
+                read_more(stream, buffer)?;
+            }
+        }
+        let (head, body) = buffer.split_at(ends_at);
+        let head = str::from_utf8(head)?;
+        let status = head.get(9..12).and_then(|status| status.parse().ok());
+        Ok(Answer {
+            status: status.context("an answer has a status")?,
+            head,
+            body,
+        })
+    }
+}
+
+impl Answer<'_> {
+    /// An error unless it succeeded.
+    pub fn ok(self) -> Result<Self> {
+        ensure!((200..300).contains(&self.status), "{}", self.shown());
+        Ok(self)
+    }
+
+    /// All of it, for an error.
+    pub fn shown(&self) -> String {
+        format!(
+            "an answer was {}{}",
+            self.head,
+            String::from_utf8_lossy(self.body)
+        )
+    }
 }
 
 /// A GET of `path` with `token`, as it goes over the wire.
 pub fn get(path: &str, token: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n\r\n")
+}
+
+/// A POST of `body` to `path`, as it goes over the wire.
+pub fn post(path: &str, body: &serde_json::Value) -> String {
+    let body = body.to_string();
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
 }
 
 /// Answers key sets with `jwks` and everything else with a small JSON, for ever; returns its
@@ -71,7 +169,8 @@ fn answer_all(mut stream: TcpStream, jwks: &str) -> Result<()> {
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
-        let head = read_head(&mut stream, &mut buffer)?;
+        let ends_at = read_head(&mut stream, &mut buffer)?;
+        let head = str::from_utf8(&buffer[..ends_at])?;
         let is_jwks = head
             .split(' ')
             .nth(1)
@@ -85,34 +184,13 @@ fn answer_all(mut stream: TcpStream, jwks: &str) -> Result<()> {
     }
 }
 
-/// Reads one answer to its end and checks its status.
-fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<()> {
-    buffer.clear();
-    let head = read_head(stream, buffer)?;
-    let ends_at = head.len();
-    let ok = head.starts_with("HTTP/1.1 200");
-    let length = header(head, "content-length").and_then(|length| length.parse::<usize>().ok());
-    let is_chunked = header(head, "transfer-encoding").is_some();
-    ensure!(ok, "a worker answered {}", String::from_utf8_lossy(buffer));
-    if is_chunked {
-        while !buffer.ends_with(b"\r\n0\r\n\r\n") {
-            read_more(stream, buffer)?;
-        }
-        return Ok(());
-    }
-    let length = length.context("an answer says how long it is")?;
-    while buffer.len() < ends_at + length {
-        read_more(stream, buffer)?;
-    }
-    Ok(())
-}
-
-/// Reads until a head is complete; there may be more behind it in `buffer`.
-fn read_head<'a>(stream: &mut TcpStream, buffer: &'a mut Vec<u8>) -> Result<&'a str> {
+/// Reads until a head is complete and says where it ends; there may be more behind it in
+/// `buffer`.
+fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<usize> {
     loop {
         read_more(stream, buffer)?;
         if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-            return Ok(str::from_utf8(&buffer[..at + 4])?);
+            return Ok(at + 4);
         }
     }
 }
@@ -125,7 +203,8 @@ fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+/// A header's value; a name is in any case.
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = head.lines().filter_map(|line| line.split_once(": "));
     lines
         .find(|(field, _)| field.eq_ignore_ascii_case(name))

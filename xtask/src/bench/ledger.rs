@@ -1,0 +1,307 @@
+//! `bench ledger`: `POST /credits/use` over HTTP, beside what the same Postgres can do by itself
+//! in the same run. Answers are checked one by one, and after each load the books.
+
+mod field;
+mod floors;
+mod load;
+mod picks;
+mod users;
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike,
+};
+use tokio::task::block_in_place;
+
+use self::{
+    field::{Counts, Field},
+    floors::{Floors, find_pgbench},
+    load::Outcome,
+    picks::Spread,
+    users::Users,
+};
+use super::{Figure, Goal, median};
+use crate::{tools, up};
+
+const ROUNDS: usize = 3;
+const CONNECTIONS: [usize; 4] = [1, 8, 64, 256];
+const ONE_CREDIT: i64 = 1000;
+const MAX_P99: Duration = Duration::from_millis(25);
+
+const SIMPLE_UPDATE: &str = "simple-update, 32 clients";
+const ONE_ROW: &str = "one-row UPDATE, 32 clients";
+const BARE: &str = "the bare statement";
+
+/// Runs every case.
+pub async fn measure(seconds: u64) -> Result<Vec<Figure>> {
+    let pgbench = find_pgbench()?;
+    tools::install_node_modules().await?;
+    let build = ["build", "--release", "--package", "origin"];
+    tools::run(&mut tools::cargo(&build)).await?;
+    let data = tempfile::tempdir()?;
+    // Postgres may run as another user, who must be able to walk in. The secrets are files that
+    // only we read.
+    fs::set_permissions(data.path(), Permissions::from_mode(0o755))?;
+    let field = Field::start(data.path()).await?;
+    let measured = tokio::select! {
+        measured = Bench::run(&field, pgbench, data.path(), Duration::from_secs(seconds)) => measured,
+        told = up::told_to_stop() => told.and_then(|()| bail!("stopped before the end")),
+    };
+    field.stop().await;
+    measured
+}
+
+/// All that takes part.
+struct Bench<'a> {
+    field: &'a Field,
+    floors: Floors,
+    users: Users,
+    within: Duration,
+}
+
+/// What one round measured. Latencies are medians, in microseconds.
+struct Round {
+    simple_update: f64,
+    one_row: f64,
+    bare_statement: f64,
+    one_connection: f64,
+    /// Uses a second, in the order of [`loads`].
+    rates: Vec<f64>,
+}
+
+/// Every spread by every number of connections.
+fn loads() -> impl Iterator<Item = (Spread, usize)> {
+    let spreads = Spread::ALL.into_iter();
+    spreads.flat_map(|spread| CONNECTIONS.map(|connections| (spread, connections)))
+}
+
+impl<'a> Bench<'a> {
+    async fn run(
+        field: &'a Field,
+        pgbench: PathBuf,
+        folder: &Path,
+        within: Duration,
+    ) -> Result<Vec<Figure>> {
+        eprintln!("making users");
+        let mut bench = Self {
+            users: block_in_place(|| Users::make(&field.address))?,
+            floors: Floors::prepare(pgbench, field, folder).await?,
+            field,
+            within,
+        };
+        let mut rounds = Vec::new();
+        for number in 1..=ROUNDS {
+            eprintln!("round {number} of {ROUNDS}");
+            rounds.push(bench.round().await?);
+        }
+        let mut figures = throughput(&rounds);
+        figures.push(one_connection(&rounds));
+        let peak = figures
+            .iter()
+            .find(|figure| figure.case == case(Spread::Uniform, 64));
+        let peak = peak.context("it was measured")?.ours;
+        figures.extend(bench.half_of(peak).await?);
+        Ok(figures)
+    }
+
+    /// Floors and loads take turns.
+    async fn round(&mut self) -> Result<Round> {
+        let mut round = Round {
+            simple_update: self.floors.simple_update(self.within).await?,
+            one_row: self.floors.one_row(self.within).await?,
+            bare_statement: 0.0,
+            one_connection: 0.0,
+            rates: Vec::new(),
+        };
+        eprintln!("  {SIMPLE_UPDATE}: {:.0}/s", round.simple_update);
+        eprintln!("  {ONE_ROW}: {:.0}/s", round.one_row);
+        let within = self.within;
+        for (spread, connections) in loads() {
+            // Beside the load that it is compared with.
+            let is_bare = (spread, connections) == (Spread::OneUser, 1);
+            if is_bare {
+                let user = self.users.rich.last().context("somebody is rich")?;
+                let latencies = self.floors.bare_statement(user, within).await?;
+                round.bare_statement = percentile(&latencies, 50)?;
+                eprintln!("  {BARE}: {:.0} µs", round.bare_statement);
+            }
+            let turns = spread.draw(self.users.rich.len());
+            let outcome = self
+                .load(&case(spread, connections), |users| {
+                    load::closed(users, &turns, connections, within)
+                })
+                .await?;
+            round.rates.push(outcome.rate());
+            if is_bare {
+                round.one_connection = percentile(&outcome.latencies, 50)?;
+            }
+        }
+        Ok(round)
+    }
+
+    /// Half of what the ledger can take, at its own pace.
+    async fn half_of(&mut self, peak: f64) -> Result<[Figure; 2]> {
+        let turns = Spread::Uniform.draw(self.users.rich.len());
+        let within = self.within;
+        let mut p50s = Vec::new();
+        let mut p99s = Vec::new();
+        for _ in 0..ROUNDS {
+            let outcome = self
+                .load("half of the peak", |users| {
+                    load::scheduled(users, &turns, peak / 2.0, within)
+                })
+                .await?;
+            eprintln!("    {} of {} were sent late", outcome.late, outcome.uses);
+            p50s.push(percentile(&outcome.latencies, 50)?);
+            p99s.push(percentile(&outcome.latencies, 99)?);
+        }
+        let limit = MAX_P99.as_secs_f64() * 1e6;
+        let figure = |case: &str, ours, goal| {
+            let case = format!("half of the peak, {case}");
+            figure(case, "µs", median(ours), ("limit of p99", limit), goal)
+        };
+        Ok([
+            figure("p50", p50s, None),
+            figure("p99", p99s, Some(Goal::AtMost(1.0))),
+        ])
+    }
+
+    /// Runs a load and checks the books behind it: a figure of a ledger that is wrong is void.
+    async fn load(
+        &mut self,
+        what: &str,
+        load: impl FnOnce(&Users) -> Result<Outcome>,
+    ) -> Result<Outcome> {
+        block_in_place(|| self.users.stay_signed_in())?;
+        let before = self.field.counts().await?;
+        let cpu_before = cpu_secs()?;
+        let outcome = block_in_place(|| load(&self.users)).with_context(|| what.to_owned())?;
+        let cpu = cpu_secs()? - cpu_before;
+        let after = self.field.counts().await?;
+        let (charged, spent) = (
+            i64::from(outcome.charges) * ONE_CREDIT,
+            after.spent - before.spent,
+        );
+        ensure!(
+            spent == charged,
+            "{what}: {charged} thousandths were charged by the answers, and {spent} by the ledger"
+        );
+        self.field.verify().await?;
+
+        let uses = f64::from(outcome.uses);
+        eprintln!(
+            "  {what}: {:.0} uses/s, {} round trips and {:.3} commits a use; the generator took {:.0} % of a core",
+            outcome.rate(),
+            round_trips(&before, &after),
+            (after.commits - before.commits) / uses,
+            100.0 * cpu / outcome.took.as_secs_f64(),
+        );
+        Ok(outcome)
+    }
+}
+
+/// How many calls of its statement the ledger made for each operation, if it counts them.
+fn round_trips(before: &Counts, after: &Counts) -> String {
+    let Some((before, after)) = before.batches.zip(after.batches) else {
+        return "unknown".to_owned();
+    };
+    format!("{:.3}", (after[0] - before[0]) / (after[1] - before[1]))
+}
+
+/// The processor time that this process has used, which is the generator's, in seconds.
+fn cpu_secs() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let used = usage.user_time() + usage.system_time();
+    Ok(Duration::from_micros(used.num_microseconds().try_into()?).as_secs_f64())
+}
+
+fn case(spread: Spread, connections: usize) -> String {
+    format!("{spread}, {connections} connections")
+}
+
+/// Each load beside the floor that is like it.
+fn throughput(rounds: &[Round]) -> Vec<Figure> {
+    let floor = |rate: fn(&Round) -> f64| median(rounds.iter().map(rate).collect());
+    let simple_update = (SIMPLE_UPDATE, floor(|round| round.simple_update));
+    let one_row = (ONE_ROW, floor(|round| round.one_row));
+    let figure = |(at, (spread, connections))| {
+        let ours = rounds.iter().map(|round: &Round| round.rates[at]).collect();
+        let (floor, goal) = match (spread, connections) {
+            (Spread::Uniform, 64) => (simple_update, Some(Goal::AtLeast(2.0))),
+            (Spread::OneUser, 64) => (one_row, Some(Goal::AtLeast(8.0))),
+            (Spread::OneUser, _) => (one_row, None),
+            _ => (simple_update, None),
+        };
+        figure(
+            case(spread, connections),
+            "uses/s",
+            median(ours),
+            floor,
+            goal,
+        )
+    };
+    loads().enumerate().map(figure).collect()
+}
+
+/// What HTTP and Rust add to the statement when nothing else is going on.
+fn one_connection(rounds: &[Round]) -> Figure {
+    let middle = |latency: fn(&Round) -> f64| median(rounds.iter().map(latency).collect());
+    figure(
+        "one connection, p50".to_owned(),
+        "µs",
+        middle(|round| round.one_connection),
+        (BARE, middle(|round| round.bare_statement)),
+        Some(Goal::AtMost(1.3)),
+    )
+}
+
+fn figure(
+    case: String,
+    unit: &'static str,
+    ours: f64,
+    (peer, theirs): (&'static str, f64),
+    goal: Option<Goal>,
+) -> Figure {
+    Figure {
+        bench: "ledger",
+        case,
+        unit,
+        ours,
+        peer,
+        theirs,
+        ratio: ours / theirs,
+        goal,
+    }
+}
+
+/// The smallest that so many in a hundred do not exceed, in microseconds.
+fn percentile(sorted: &[Duration], percent: usize) -> Result<f64> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    let at = sorted.get(rank.saturating_sub(1));
+    Ok(at.context("nothing was charged")?.as_secs_f64() * 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_one_of_the_latencies() {
+        let sorted: Vec<_> = (1..=200).map(Duration::from_micros).collect();
+        for (percent, expected) in [(1, 2.0), (50, 100.0), (99, 198.0), (100, 200.0)] {
+            let found = percentile(&sorted, percent).expect("there are latencies");
+            assert!((found - expected).abs() < 1e-6, "{percent}: {found}");
+        }
+        let only = [Duration::from_micros(7)];
+        assert!(percentile(&only, 99).is_ok_and(|only| (only - 7.0).abs() < 1e-6));
+        assert!(percentile(&[], 50).is_err());
+    }
+}
