@@ -109,10 +109,21 @@ impl Child {
         )
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None))
+    }
+
     /// Stops it and all that it started.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
+        let signal = self.stop;
+        self.end_by(signal).await;
+    }
+
+    /// Ends it and all that it started by a signal that may be rude.
+    pub async fn end_by(mut self, signal: Signal) {
         // The wait reaps the leader, without which its group would never be gone.
-        let (_, ()) = tokio::join!(self.process.wait(), stop_group(self.group, self.stop));
+        let (_, ()) = tokio::join!(self.process.wait(), stop_group(self.group, signal));
     }
 }
 

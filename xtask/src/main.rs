@@ -18,6 +18,7 @@ mod steps;
 mod test;
 mod tidy;
 mod tools;
+mod torture;
 mod up;
 
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ enum Task {
     /// Measure, side by side with others, and fail when a goal is missed
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Prove that no crash makes the ledger lose or double anything
+    Torture(torture::Torture),
 }
 
 #[tokio::main]
@@ -66,5 +69,6 @@ async fn run(task: Task) -> Result<()> {
         Task::Queries => queries::rewrite().await,
         Task::Edge => edge::build().await,
         Task::Bench(bench) => bench::run(bench).await,
+        Task::Torture(options) => torture::torture(options).await,
     }
 }

@@ -40,45 +40,85 @@ pub async fn start(
     secrets: &Secrets,
     durability: Durability,
 ) -> Result<(Child, String)> {
-    let password = secrets.get("POSTGRES_PASSWORD")?;
-    let place = Place::prepare(data_dir)?;
-    // Named after its password: with other secrets nothing in it could be read, so those get
-    // another cluster.
-    let name = Base64UrlUnpadded::encode_string(&Sha256::digest(password)[..6]);
-    let cluster = place.home.join(format!("data-{name}"));
-    if !cluster.exists() {
-        make_cluster(&place, &cluster, password).await?;
+    let cluster = Cluster::make(data_dir, secrets, durability, free_port()?).await?;
+    Ok((cluster.start().await?, cluster.url))
+}
+
+/// A database that can be started, also again after it was stopped or crashed.
+pub struct Cluster {
+    /// Where it answers, as its owner.
+    pub url: String,
+    /// Its port, whenever it runs.
+    pub port: u16,
+    place: Place,
+    data: PathBuf,
+    data_dir: PathBuf,
+    durability: Durability,
+}
+
+impl Cluster {
+    /// Makes the database when there is none.
+    pub async fn make(
+        data_dir: &Path,
+        secrets: &Secrets,
+        durability: Durability,
+        port: u16,
+    ) -> Result<Self> {
+        let password = secrets.get("POSTGRES_PASSWORD")?;
+        let place = Place::prepare(data_dir)?;
+        // Named after its password: with other secrets nothing in it could be read, so those get
+        // another cluster.
+        let name = Base64UrlUnpadded::encode_string(&Sha256::digest(password)[..6]);
+        let data = place.home.join(format!("data-{name}"));
+        if !data.exists() {
+            make_cluster(&place, &data, password).await?;
+        }
+        Ok(Self {
+            url: url(password, port),
+            port,
+            place,
+            data,
+            data_dir: data_dir.to_owned(),
+            durability,
+        })
     }
-    let port = free_port()?;
-    let mut command = place.command("postgres");
-    command.arg("-D").arg(&cluster);
-    command.arg("-p").arg(port.to_string());
-    let settings = [
-        "listen_addresses=127.0.0.1",
-        "unix_socket_directories=",
-        "max_connections=200",
-    ];
-    let hasty = [
-        "fsync=off",
-        "synchronous_commit=off",
-        "full_page_writes=off",
-    ];
-    let hasty = hasty.iter().filter(|_| durability == Durability::None);
-    for setting in settings.iter().chain(hasty) {
-        command.args(["-c", setting]);
+
+    /// Starts it; returns when it accepts sessions.
+    pub async fn start(&self) -> Result<Child> {
+        let mut command = self.place.command("postgres");
+        command.arg("-D").arg(&self.data);
+        command.arg("-p").arg(self.port.to_string());
+        let settings = [
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "max_connections=200",
+        ];
+        let hasty = [
+            "fsync=off",
+            "synchronous_commit=off",
+            "full_page_writes=off",
+        ];
+        let hasty = hasty.iter().filter(|_| self.durability == Durability::None);
+        for setting in settings.iter().chain(hasty) {
+            command.args(["-c", setting]);
+        }
+        // SIGINT is its fast shutdown: it ends sessions, writes a checkpoint and goes.
+        let mut postgres = Child::start("postgres", command, Signal::SIGINT, &self.data_dir)?;
+        let pid = postgres.id();
+        tokio::select! {
+            failed = postgres.ended() => return Err(failed),
+            () = accepts_sessions(&self.data, pid) => {}
+        }
+        Ok(postgres)
     }
-    // SIGINT is its fast shutdown: it ends sessions, writes a checkpoint and goes.
-    let mut postgres = Child::start("postgres", command, Signal::SIGINT, data_dir)?;
-    let pid = postgres.id();
-    tokio::select! {
-        failed = postgres.ended() => return Err(failed),
-        () = accepts_sessions(&cluster, pid) => {}
-    }
+}
+
+/// The URL of the database on this port, as its owner.
+pub fn url(password: &str, port: u16) -> String {
     // Base64 has three characters that a URL reads otherwise.
     let password = password.replace('+', "%2B").replace('/', "%2F");
     let password = password.replace('=', "%3D");
-    let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
-    Ok((postgres, url))
+    format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres")
 }
 
 /// A port that nobody listened on a moment ago.

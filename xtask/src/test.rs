@@ -12,7 +12,9 @@ use crate::{
     queries,
     stack::{Settings, Stack},
     steps::say,
-    tools, up,
+    tools,
+    torture::{Torture, torture},
+    up,
 };
 
 /// In the order in which a mistake is best found. Each is built by itself, as it is when it is
@@ -48,12 +50,15 @@ pub async fn test(tests: Tests) -> Result<()> {
         durability: Durability::None,
     })
     .await?;
-    let ended = tokio::select! {
-        ended = run(&mut stack, component, &tests.arguments) => ended,
-        told = up::told_to_stop() => told,
+    let passed = tokio::select! {
+        ended = run(&mut stack, component, &tests.arguments) => ended.map(|()| true),
+        told = up::told_to_stop() => told.map(|()| false),
     };
     stack.stop().await;
-    ended
+    if passed? && tests.arguments.is_empty() {
+        torture(Torture::SHORT).await?;
+    }
+    Ok(())
 }
 
 async fn run(stack: &mut Stack, component: PathBuf, arguments: &[String]) -> Result<()> {
