@@ -138,7 +138,7 @@ DECLARE
     v_back record;
     v_app_id text;
 BEGIN
-    SELECT 0 AS o_free, 0 AS o_paid, 0 AS o_debt, 0 AS o_expired INTO v_back;
+    SELECT 0::bigint AS o_free, 0::bigint AS o_paid, 0::bigint AS o_debt, 0::bigint AS o_expired INTO v_back;
     SELECT app_id INTO STRICT v_app_id FROM credits.transactions WHERE user_id = b.user_id AND version = p_hold.version;
     b.version := b.version + 1;
     b.held := b.held - p_hold.amount;

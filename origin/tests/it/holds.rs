@@ -322,3 +322,22 @@ async fn a_settlement_needs_no_body(db: PgPool) {
         .expect("a request");
     assert_eq!(origin.send(request).await.status, StatusCode::OK);
 }
+
+/// Settlements of one connection, of which Postgres remembers how it planned the first.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_hold_can_end_in_any_way_after_any_other(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    for (amount, how, body) in [
+        (1.0, "capture", json!({})),
+        (2.0, "capture", json!({"amount": 0.5})),
+        (3.0, "void", json!({})),
+        (4.0, "capture", json!({})),
+    ] {
+        let id = open(&origin, &ada, amount).await;
+        let answer = settle(&origin, &ada, &id, how, &body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{amount}: {answer:?}");
+    }
+    is_spendable(&origin, &ada, 149.5).await;
+    assert_ledger_adds_up(&db).await;
+}
