@@ -22,6 +22,7 @@ use crate::{
     front,
     keys::{self, Keys, RELOAD_SECS},
     limits::{self, Limit},
+    payments::{self, Stripe},
     rim, sessions,
 };
 
@@ -45,6 +46,8 @@ pub struct App {
     pub passwords: Passwords,
     /// The ledger.
     pub ledger: Ledger,
+    /// Who collects money, if anybody does.
+    pub stripe: Option<Stripe>,
     /// Refreshes of one session.
     pub refreshes: Arc<Limit<SessionId>>,
 }
@@ -63,6 +66,7 @@ impl App {
             tokens: Arc::new(Mutex::new(Tokens::new(KEPT_TOKENS))),
             passwords: Passwords::new(&config.passwords)?,
             ledger: Ledger::new(db.clone(), config.credits),
+            stripe: config.stripe.client()?,
             refreshes: Arc::new(Limit::new(
                 "refresh",
                 Quota::per_minute(60).scaled(config.limit_scale),
@@ -97,6 +101,7 @@ pub fn router(app: App) -> Router {
         .merge(sessions::router())
         .merge(keys::router())
         .merge(credits::router())
+        .merge(payments::router())
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(panicked))

@@ -22,7 +22,11 @@ use shared::{
 use sqlx::postgres::PgConnectOptions;
 use zeroize::Zeroizing;
 
-use crate::{apps::Permission, sessions::RefreshKeys};
+use crate::{
+    apps::Permission,
+    payments::{SecretKey, Stripe, WebhookSecrets},
+    sessions::RefreshKeys,
+};
 
 /// Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 #[derive(Parser)]
@@ -69,6 +73,42 @@ pub enum Task {
         /// What to do with them.
         #[command(subcommand)]
         task: KeysTask,
+    },
+    /// Look after what can be bought.
+    Packages {
+        /// The database they are in.
+        #[command(flatten)]
+        database: Database,
+        /// What to do with them.
+        #[command(subcommand)]
+        task: PackagesTask,
+    },
+}
+
+/// What can be done with packages of credits.
+#[derive(Subcommand)]
+pub enum PackagesTask {
+    /// List them, in the order in which they are offered.
+    List,
+    /// Offer one, or change one; what was bought before stays as it was.
+    Set {
+        /// Its id: letters, digits, dots, hyphens and underscores.
+        #[arg(value_parser = app_id)]
+        id: AppId,
+        /// How many credits it brings.
+        #[arg(long, value_parser = price)]
+        credits: Credits,
+        /// What it costs, in the smallest unit of the currency.
+        #[arg(long, value_parser = clap::value_parser!(i64).range(1..=99_999_999))]
+        price_cents: i64,
+        /// ISO 4217, in small letters.
+        #[arg(long, default_value = "eur", value_parser = currency)]
+        currency: String,
+    },
+    /// Offer one no longer.
+    Remove {
+        /// Its id.
+        id: String,
     },
 }
 
@@ -207,6 +247,10 @@ pub struct Config {
     #[command(flatten)]
     pub credits: CreditsConfig,
 
+    /// Card payments.
+    #[command(flatten)]
+    pub stripe: StripeConfig,
+
     /// The largest body that is read, in bytes.
     #[arg(long, env, default_value = "65536")]
     pub max_body_bytes: usize,
@@ -233,6 +277,41 @@ pub struct PasswordConfig {
     /// How many may wait before sign-ins are answered 503.
     #[arg(long, env, default_value = "64")]
     pub password_queue: usize,
+}
+
+/// How to reach Stripe. Without it nothing can be bought.
+#[derive(clap::Args, Clone)]
+pub struct StripeConfig {
+    /// `sk_live_…` or `sk_test_…`; test events count only under a test key.
+    #[arg(long, env, hide_env_values = true, value_parser = secret("a key such as sk_live_… or sk_test_…", SecretKey::parse))]
+    pub stripe_secret_key: Option<SecretKey>,
+    /// What Stripe signs its events with: `whsec_…`, comma-separated while it is rotated.
+    #[arg(long, env, hide_env_values = true, value_parser = secret("comma-separated secrets such as whsec_…", WebhookSecrets::parse))]
+    pub stripe_webhook_secret: Option<WebhookSecrets>,
+    /// Where its API is.
+    #[arg(long, env, default_value = "https://api.stripe.com")]
+    pub stripe_api_base: PublicUrl,
+}
+
+impl StripeConfig {
+    /// A client of Stripe, if it is configured.
+    pub fn client(&self) -> anyhow::Result<Option<Stripe>> {
+        let client = |key| Stripe::new(self.stripe_api_base.as_str(), key);
+        Ok(self.stripe_secret_key.clone().map(client).transpose()?)
+    }
+
+    /// What no field can say alone.
+    fn check(&self) -> Result<(), String> {
+        if self.stripe_secret_key.is_some() != self.stripe_webhook_secret.is_some() {
+            return Err("STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET go together: \
+                 what is paid is only credited when Stripe can tell"
+                .to_owned());
+        }
+        if !self.stripe_api_base.is_https() && !self.stripe_api_base.is_loopback() {
+            return Err("STRIPE_API_BASE must be https://, unless it is on loopback".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// What credits come for free.
@@ -263,7 +342,7 @@ impl Config {
         self.passwords
             .params()
             .map_err(|why| format!("ARGON2_MEMORY_KIB, ARGON2_PASSES or ARGON2_LANES: {why}"))?;
-        Ok(())
+        self.stripe.check()
     }
 }
 
@@ -334,6 +413,21 @@ fn web_origin(text: &str) -> Result<String, &'static str> {
     link.map(|link| link.origin().to_owned())
         .filter(|origin| origin.len() == text.len())
         .ok_or("must be http:// or https:// with a host and nothing behind it")
+}
+
+fn price(text: &str) -> Result<Credits, String> {
+    match text.parse() {
+        Ok(Credits::ZERO) => Err("must be more than 0".to_owned()),
+        Ok(credits) => Ok(credits),
+        Err(why) => Err(why.to_string()),
+    }
+}
+
+fn currency(text: &str) -> Result<String, &'static str> {
+    let is_code = text.len() == 3 && text.bytes().all(|b| b.is_ascii_lowercase());
+    is_code
+        .then(|| text.to_owned())
+        .ok_or("must be three small letters, such as eur")
 }
 
 fn key(text: &str) -> Option<Key> {

@@ -41,7 +41,7 @@ impl<T: api::Body> FromRequest<App> for Body<T> {
 
 /// The bytes of a body. Of one that is too large the rest is read and forgotten, within reason:
 /// a client that is still sending when the connection closes never sees why.
-async fn read(mut body: axum::body::Body, limit: usize) -> Result<Vec<u8>, Error> {
+pub async fn read(mut body: axum::body::Body, limit: usize) -> Result<Vec<u8>, Error> {
     let (mut bytes, mut seen) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Error::BrokenOff)?.into_data() else {

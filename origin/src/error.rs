@@ -13,7 +13,7 @@ use shared::{
     proof::NoProof,
 };
 
-use crate::{accounts, accounts::NotHashed, apps, credits, db, keys, sessions};
+use crate::{accounts, accounts::NotHashed, apps, credits, db, keys, payments, sessions};
 
 /// When to come back after a queue was full, in seconds.
 const RETRY_AFTER_SECS: u32 = 2;
@@ -33,6 +33,9 @@ pub enum Error {
     /// Apps and their keys.
     #[error(transparent)]
     App(#[from] apps::Error),
+    /// Payments.
+    #[error(transparent)]
+    Payment(#[from] payments::Error),
     /// Keys.
     #[error(transparent)]
     Keys(#[from] keys::Error),
@@ -90,6 +93,7 @@ impl Error {
             Self::Session(error) => session(error),
             Self::Credits(error) => credit(error),
             Self::App(error) => app(error),
+            Self::Payment(error) => payment(error),
             Self::Keys(error) => key(error),
             Self::Database(error) => database(error),
             Self::Proof(why) => Problem::new(Code::EdgeProofInvalid, why.to_string()),
@@ -256,6 +260,21 @@ fn field(name: &str, detail: &str) -> Problem {
         detail: detail.to_owned(),
     }])
     .into()
+}
+
+fn payment(error: &payments::Error) -> Problem {
+    match error {
+        payments::Error::NotConfigured => plain(Code::PaymentsNotConfigured),
+        payments::Error::UnknownPackage => Problem::new(Code::NotFound, "Unknown package"),
+        payments::Error::Provider(_) => plain(Code::PaymentProviderFailed),
+        payments::Error::Signature(why) => {
+            Problem::new(Code::WebhookSignatureInvalid, sentence(&why.to_string()))
+        }
+        payments::Error::Unreadable(_) => {
+            Problem::new(Code::InvalidRequest, "The event cannot be read")
+        }
+        payments::Error::Database(error) => database(error),
+    }
 }
 
 fn key(error: &keys::Error) -> Problem {

@@ -1,9 +1,9 @@
 //! Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 //!
-//! A folder for each feature (`accounts`, `sessions`, `keys`, `apps`, `credits`), each with its routes,
-//! its SQL and its rules. Around them: `front` (what every request passes), `door` (how bodies
-//! come in), `error` (how anything goes wrong), `db` (whose rows a connection sees), `rim` (the
-//! clock and randomness). Start with [`router`].
+//! A folder for each feature (`accounts`, `sessions`, `keys`, `apps`, `credits`, `payments`), each
+//! with its routes, its SQL and its rules. Around them: `front` (what every request passes), `door`
+//! (how bodies come in), `error` (how anything goes wrong), `db` (whose rows a connection sees),
+//! `rim` (the clock and randomness). Start with [`router`].
 
 mod accounts;
 mod app;
@@ -19,6 +19,7 @@ pub mod apps;
 pub mod config;
 pub mod health;
 pub mod keys;
+pub mod payments;
 pub mod rim;
 pub mod telemetry;
 

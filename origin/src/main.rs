@@ -1,4 +1,4 @@
-//! The command line: serve, migrate, look after keys.
+//! The command line: serve, migrate, look after keys and packages.
 
 use std::{
     io::{IsTerminal, stdout},
@@ -11,10 +11,13 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 use origin::{
     App, MIGRATOR,
     apps::{self, NewApp, ServiceKey},
-    config::{AppsTask, Cli, Config, Database, KeysTask, LedgerTask, Sealing, Task},
-    health, keys, rim, router, telemetry, verification,
+    config::{AppsTask, Cli, Config, Database, KeysTask, LedgerTask, PackagesTask, Sealing, Task},
+    health, keys, payments, rim, router, telemetry, verification,
 };
-use shared::{api::AppId, credits::Credits};
+use shared::{
+    api::{AppId, Package},
+    credits::Credits,
+};
 use sqlx::{Connection, PgConnection};
 use tokio::{net::TcpListener, signal};
 use tracing_subscriber::EnvFilter;
@@ -36,6 +39,7 @@ async fn main() -> anyhow::Result<()> {
             sealing,
             task,
         } => tend_keys(&database, &sealing, task).await,
+        Task::Packages { database, task } => tend_packages(&database, task).await,
     }
 }
 
@@ -200,4 +204,39 @@ fn show(id: &AppId, key: &ServiceKey) {
     println!("X-App-Id: {}", id.as_str());
     println!("X-Service-Key: {}", key.reveal());
     eprintln!("This key is shown once. Its calls carry both headers.");
+}
+
+async fn tend_packages(database: &Database, task: PackagesTask) -> anyhow::Result<()> {
+    let mut db = connect(database).await?;
+    match task {
+        PackagesTask::Set {
+            id,
+            credits,
+            price_cents,
+            currency,
+        } => {
+            let id = id.as_str().to_owned();
+            let package = Package {
+                id,
+                credits,
+                price_cents,
+                currency,
+            };
+            payments::set_package(&mut db, &package).await?;
+        }
+        PackagesTask::Remove { id } => payments::remove_package(&mut db, &id).await?,
+        PackagesTask::List => {}
+    }
+    for listed in payments::list_packages(&mut db).await? {
+        let package = listed.package;
+        println!(
+            "{:<20}  {:>12} credits  {:>8} cents {}{}",
+            package.id,
+            package.credits.to_string(),
+            package.price_cents,
+            package.currency,
+            if listed.is_active { "" } else { "  (removed)" }
+        );
+    }
+    Ok(())
 }

@@ -52,4 +52,6 @@ ids! {
     TokenId;
     /// One movement of credits.
     TransactionId;
+    /// One purchase of credits.
+    PurchaseId;
 }

@@ -48,6 +48,8 @@ codes! {
     InvalidRequest = "INVALID_REQUEST", 400, "The request cannot be read";
     /// Fields of the body are wrong; `errors` says which.
     ValidationFailed = "VALIDATION_FAILED", 400, "Some fields are not valid";
+    /// A webhook's signature is missing, wrong or from another time.
+    WebhookSignatureInvalid = "WEBHOOK_SIGNATURE_INVALID", 400, "The webhook's signature does not hold";
     /// No credentials where they are needed.
     Unauthenticated = "UNAUTHENTICATED", 401, "Sign in first";
     /// The access token is not one of ours, not for us, or over.
@@ -102,8 +104,12 @@ codes! {
     Internal = "INTERNAL", 500, "Something went wrong on our side";
     /// What is behind the edge did not answer.
     UpstreamUnreachable = "UPSTREAM_UNREACHABLE", 502, "The service behind does not answer";
+    /// Stripe did not answer, or refused.
+    PaymentProviderFailed = "PAYMENT_PROVIDER_FAILED", 502, "The payment provider does not answer";
     /// A queue is full; `Retry-After` says when again.
     Overloaded = "OVERLOADED", 503, "Too much to do at the moment";
+    /// The operator has not set up payments.
+    PaymentsNotConfigured = "PAYMENTS_NOT_CONFIGURED", 503, "Nothing can be bought here";
     /// The database does not answer.
     DatabaseUnavailable = "DATABASE_UNAVAILABLE", 503, "The database does not answer";
     /// There are no keys to verify with.

@@ -1,5 +1,6 @@
 //! What end-to-end tests and benches are made of: workers under workerd ([`Worker`]), tokens of
-//! a key of our own ([`Issuer`]), an origin that one can look into ([`Stub`]), and a [`Client`].
+//! a key of our own ([`Issuer`]), an origin that one can look into ([`Stub`]), a Stripe that
+//! misbehaves as the real one does ([`StripeFake`]), and a [`Client`].
 //!
 //! `tests/gateway` holds the edge to one suite of cases on each of its platforms. `tests/e2e` is
 //! about the worker and about the whole: `cargo xtask test` runs it beside a stack, whose edge it
@@ -8,11 +9,13 @@
 mod client;
 mod issuer;
 mod ports;
+mod stripe;
 mod stub;
 mod worker;
 
 pub use client::{Answer, Client};
 pub use issuer::{Issuer, now};
 pub use ports::free_ports;
+pub use stripe::{Event, Fault, Session, StripeFake};
 pub use stub::{Seen, Stub};
 pub use worker::{PROOF_KEY, Script, Worker, root};

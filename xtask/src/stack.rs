@@ -48,6 +48,9 @@ pub struct Settings {
     /// Whether our own Postgres waits for the disk.
     #[arg(skip = Durability::Full)]
     pub durability: Durability,
+    /// What else the origin is told.
+    #[arg(skip)]
+    pub origin_env: Vec<(&'static str, String)>,
 }
 
 impl Settings {
@@ -208,6 +211,7 @@ impl Stack {
             secrets: &self.secrets,
         }
         .serve()?;
+        origin.envs(settings.origin_env.iter().cloned());
         // A line a request, unless somebody wants something else.
         if env::var_os("RUST_LOG").is_none() {
             origin.env("RUST_LOG", "info,origin=debug");

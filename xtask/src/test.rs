@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use tests::free_ports;
+use tests::{StripeFake, free_ports};
 
 use crate::{
     edge,
@@ -24,6 +24,10 @@ const PACKAGES: [&str; 5] = ["shared", "edge", "origin", "xtask", "tests"];
 /// The tests that need a Redis have this in their names.
 const NEEDS_REDIS: &str = "by_redis";
 
+/// What the stack's origin and its Stripe know each other by.
+const STRIPE_KEY: &str = "sk_test_stack";
+const STRIPE_WEBHOOK_SECRET: &str = "whsec_stack";
+
 /// What to test.
 #[derive(Args, Default)]
 pub struct Tests {
@@ -33,7 +37,8 @@ pub struct Tests {
 }
 
 /// Runs the tests of the workspace. They find a superuser's `DATABASE_URL`, a `REDIS_URL`, the
-/// stack in `EDGE_URL` and `DATA_DIR`, and the Spin component in `SPIN_COMPONENT`.
+/// stack in `EDGE_URL` and `DATA_DIR`, what its origin checks webhooks with in
+/// `STRIPE_WEBHOOK_SECRET`, and the Spin component in `SPIN_COMPONENT`.
 pub async fn test(tests: Tests) -> Result<()> {
     say("checking what .sqlx says of the queries");
     queries::check().await?;
@@ -41,6 +46,7 @@ pub async fn test(tests: Tests) -> Result<()> {
     let component = edge::build_component().await?;
     let data = tempfile::tempdir()?;
     let [edge_port, origin_port] = free_ports()?;
+    let stripe = StripeFake::start(STRIPE_KEY, STRIPE_WEBHOOK_SECRET).await?;
     let mut stack = Stack::open(Settings {
         edge_port,
         origin_port,
@@ -48,6 +54,11 @@ pub async fn test(tests: Tests) -> Result<()> {
         limit_scale: 1_000,
         database_url: None,
         durability: Durability::None,
+        origin_env: vec![
+            ("STRIPE_SECRET_KEY", STRIPE_KEY.to_owned()),
+            ("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET.to_owned()),
+            ("STRIPE_API_BASE", stripe.url.clone()),
+        ],
     })
     .await?;
     let passed = tokio::select! {
@@ -68,6 +79,7 @@ async fn run(stack: &mut Stack, component: PathBuf, arguments: &[String]) -> Res
         ("EDGE_URL", started.edge_url.into()),
         ("DATA_DIR", started.data_dir.into()),
         ("SPIN_COMPONENT", component.into()),
+        ("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET.into()),
     ];
     let mut left_out = None;
     match stack.start_redis().await? {

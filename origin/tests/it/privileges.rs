@@ -6,7 +6,12 @@ use sqlx::{Connection, PgConnection, PgPool};
 use crate::support::{Origin, count};
 
 /// Tables that hold nobody's data, and say why there.
-const IMPERSONAL: &[&str] = &["auth.apps", "auth.signing_keys", "credits.app_grants"];
+const IMPERSONAL: &[&str] = &[
+    "auth.apps",
+    "auth.signing_keys",
+    "credits.app_grants",
+    "credits.packages",
+];
 
 async fn personal_tables(db: &PgPool) -> Vec<String> {
     let tables: Vec<String> = sqlx::query_scalar(
@@ -141,8 +146,11 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
             "auth.register",
             "auth.session_state",
             "credits.balance",
+            "credits.begin_purchase",
             "credits.figures",
             "credits.grant",
+            "credits.hear_from_stripe",
+            "credits.open_checkout",
             "credits.post",
             "credits.refund",
             "credits.sweep",

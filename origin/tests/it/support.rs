@@ -15,6 +15,7 @@ use origin::{
 use serde_json::{Value, json};
 use shared::{api::AppId, credits::Credits};
 use sqlx::{PgPool, postgres::PgConnectOptions};
+use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 /// 32 bytes in base64.
@@ -135,6 +136,15 @@ impl Origin {
             router: router(app.clone()),
             app,
         }
+    }
+
+    /// Serves it on a port, for those who ask over the network; gives its URL.
+    pub async fn serve(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let router = self.router.clone();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        url
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

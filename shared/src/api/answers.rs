@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     claims::{AccessClaims, Role},
     credits::Credits,
-    ids::{SessionId, TokenId, TransactionId, UserId},
+    ids::{PurchaseId, SessionId, TokenId, TransactionId, UserId},
 };
 
 /// A person, to themselves.
@@ -281,4 +281,38 @@ pub struct Package {
     pub price_cents: i64,
     /// ISO 4217, in small letters as Stripe writes it.
     pub currency: String,
+}
+
+/// Answers `POST /credits/purchases`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checkout {
+    /// The purchase, as `GET /credits/purchases` lists it.
+    pub purchase_id: PurchaseId,
+    /// The page on which to pay.
+    pub checkout_url: String,
+}
+
+/// A purchase, as its owner sees it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bought {
+    /// Its id.
+    pub id: PurchaseId,
+    /// What was chosen.
+    pub package_id: String,
+    /// What it brings, or brought.
+    pub credits: Credits,
+    /// What it cost, in the smallest unit of the currency.
+    pub price_cents: i64,
+    /// ISO 4217, in small letters.
+    pub currency: String,
+    /// `pending`, `paid`, `failed` or `expired`.
+    pub status: String,
+    /// When it was chosen.
+    pub created_at: DateTime<Utc>,
+    /// When we heard that it was paid.
+    pub paid_at: Option<DateTime<Utc>>,
+    /// How much of `credits` is taken back at present, for money that was paid back.
+    pub refunded_credits: Credits,
 }

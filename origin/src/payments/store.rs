@@ -1,0 +1,259 @@
+//! The SQL of packages and purchases. What moves money are functions of the `credits` schema.
+
+use shared::{
+    api::{AppId, Bought, Package},
+    credits::Credits,
+    ids::{PurchaseId, UserId},
+};
+use sqlx::{PgConnection, PgPool};
+
+use super::{
+    Error,
+    webhook::{Event, News},
+};
+
+/// The most purchases that are listed.
+const LONGEST_LIST: i64 = 1_000;
+
+/// A purchase as it begins.
+pub struct Begun {
+    /// What it will bring.
+    pub credits: Credits,
+    /// What it costs, in the smallest unit of `currency`.
+    pub price_cents: i64,
+    /// ISO 4217, in small letters.
+    pub currency: String,
+}
+
+/// Writes down that somebody is about to buy a package.
+pub async fn begin(
+    db: &PgPool,
+    user: UserId,
+    id: PurchaseId,
+    package: &AppId,
+) -> Result<Begun, Error> {
+    let row = sqlx::query!(
+        r#"SELECT credits AS "credits!", price_cents AS "price_cents!", currency AS "currency!"
+           FROM credits.begin_purchase($1, $2, $3)"#,
+        user.uuid(),
+        id.uuid(),
+        package.as_str()
+    )
+    .fetch_optional(db)
+    .await?
+    .ok_or(Error::UnknownPackage)?;
+    Ok(Begun {
+        credits: credits(row.credits)?,
+        price_cents: row.price_cents,
+        currency: row.currency,
+    })
+}
+
+/// Writes down in which checkout session a purchase is paid; without one it has failed.
+pub async fn open_checkout(
+    db: &PgPool,
+    user: UserId,
+    id: PurchaseId,
+    session: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "SELECT credits.open_checkout($1, $2, $3)",
+        user.uuid(),
+        id.uuid(),
+        session
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(())
+}
+
+/// Whether pages of this origin belong to an app.
+pub async fn is_app_origin(db: &PgPool, origin: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.apps WHERE disabled_at IS NULL AND $1 = ANY (origins)) AS "is_known!""#,
+        origin
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Does all that an event asks for, or nothing; says what came of it.
+pub async fn hear(db: &PgPool, event: &Event) -> sqlx::Result<String> {
+    let mut user = None;
+    let mut purchase = None;
+    let mut currency = None;
+    let reason;
+    let (about, payment, object, state, cents) = match &event.news {
+        News::Checkout {
+            purchase: of_purchase,
+            user: of_user,
+            session,
+            state,
+            payment,
+            cents,
+            currency: paid_in,
+        } => {
+            (user, purchase) = (Some(of_user.uuid()), Some(of_purchase.uuid()));
+            currency = paid_in.as_deref();
+            let payment = payment.as_deref();
+            (
+                "checkout",
+                payment,
+                Some(session.as_str()),
+                Some(*state),
+                *cents,
+            )
+        }
+        News::Charge { payment, cents } => {
+            ("charge", Some(payment.as_str()), None, None, Some(*cents))
+        }
+        News::Refund {
+            payment,
+            id,
+            cents,
+            failed,
+        } => {
+            let state = if *failed { "failed" } else { "made" };
+            (
+                "refund",
+                Some(payment.as_str()),
+                Some(id.as_str()),
+                Some(state),
+                Some(*cents),
+            )
+        }
+        News::Dispute {
+            payment,
+            id,
+            standing,
+        } => (
+            "dispute",
+            Some(payment.as_str()),
+            Some(id.as_str()),
+            Some(*standing),
+            None,
+        ),
+        News::Nothing(why) => {
+            reason = why.to_string();
+            ("nothing", None, None, Some(reason.as_str()), None)
+        }
+    };
+    sqlx::query_scalar!(
+        r#"SELECT credits.hear_from_stripe($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS "outcome!""#,
+        event.id,
+        event.r#type,
+        event.said_at,
+        about,
+        payment,
+        object,
+        state,
+        cents,
+        currency,
+        user,
+        purchase,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// The acting user's purchases, the latest first.
+pub async fn purchases(db: &mut PgConnection) -> Result<Vec<Bought>, Error> {
+    let rows = sqlx::query!(
+        "SELECT id, package_id, credits, price_cents, currency, state, created_at, paid_at, taken_back
+         FROM credits.purchases WHERE user_id = auth.acting_user() ORDER BY id DESC LIMIT $1",
+        LONGEST_LIST
+    )
+    .fetch_all(db)
+    .await?;
+    let purchases = rows.into_iter().map(|row| {
+        Ok(Bought {
+            id: row.id.into(),
+            package_id: row.package_id,
+            credits: credits(row.credits)?,
+            price_cents: row.price_cents,
+            currency: row.currency,
+            status: row.state,
+            created_at: row.created_at,
+            paid_at: row.paid_at,
+            refunded_credits: credits(row.taken_back)?,
+        })
+    });
+    purchases.collect()
+}
+
+/// What can be bought, in the operator's order.
+pub async fn packages(db: &PgPool) -> Result<Vec<Package>, Error> {
+    let mut connection = db.acquire().await?;
+    let listed = list_packages(&mut connection).await?;
+    Ok(listed
+        .into_iter()
+        .filter(|listed| listed.is_active)
+        .map(|listed| listed.package)
+        .collect())
+}
+
+/// A package as its operator sees it.
+pub struct ListedPackage {
+    /// What it is.
+    pub package: Package,
+    /// Whether it can be bought.
+    pub is_active: bool,
+}
+
+/// All packages that there ever were.
+pub async fn list_packages(db: &mut PgConnection) -> Result<Vec<ListedPackage>, Error> {
+    let rows = sqlx::query!(
+        "SELECT id, credits, price_cents, currency, active FROM credits.packages ORDER BY position"
+    )
+    .fetch_all(db)
+    .await?;
+    let packages = rows.into_iter().map(|row| {
+        Ok(ListedPackage {
+            package: Package {
+                id: row.id,
+                credits: credits(row.credits)?,
+                price_cents: row.price_cents,
+                currency: row.currency,
+            },
+            is_active: row.active,
+        })
+    });
+    packages.collect()
+}
+
+/// Offers a package, or changes one that is there; what was bought stays as it was.
+pub async fn set_package(db: &mut PgConnection, package: &Package) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO credits.packages (id, credits, price_cents, currency) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (id) DO UPDATE SET credits = excluded.credits, price_cents = excluded.price_cents,
+             currency = excluded.currency, active = true",
+        package.id,
+        package.credits.thousandths(),
+        package.price_cents,
+        package.currency
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Offers a package no longer.
+pub async fn remove_package(db: &mut PgConnection, id: &str) -> Result<(), Error> {
+    let removed = sqlx::query!(
+        "UPDATE credits.packages SET active = false WHERE id = $1",
+        id
+    )
+    .execute(db)
+    .await?;
+    if removed.rows_affected() == 0 {
+        return Err(Error::UnknownPackage);
+    }
+    Ok(())
+}
+
+fn credits(thousandths: i64) -> Result<Credits, Error> {
+    let out_of_range = || {
+        sqlx::Error::Decode(format!("{thousandths} thousandths are no amount of credits").into())
+    };
+    Ok(Credits::from_thousandths(thousandths).ok_or_else(out_of_range)?)
+}
