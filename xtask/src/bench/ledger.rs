@@ -22,7 +22,7 @@ use nix::sys::{
 use tokio::task::block_in_place;
 
 use self::{
-    field::{Counts, Field},
+    field::Field,
     floors::{Floors, find_pgbench},
     load::Outcome,
     picks::Spread,
@@ -68,6 +68,7 @@ struct Bench<'a> {
 }
 
 /// What one round measured. Latencies are medians, in microseconds.
+#[derive(Default)]
 struct Round {
     simple_update: f64,
     one_row: f64,
@@ -103,36 +104,22 @@ impl<'a> Bench<'a> {
             rounds.push(bench.round().await?);
         }
         let mut figures = throughput(&rounds);
-        figures.push(one_connection(&rounds));
+        let beside_bare = one_connection(&rounds);
         let peak = figures
             .iter()
             .find(|figure| figure.case == case(Spread::Uniform, 64));
         let peak = peak.context("it was measured")?.ours;
-        figures.extend(bench.half_of(peak).await?);
+        figures.extend(bench.half_of(peak, beside_bare.theirs).await?);
+        figures.push(beside_bare);
         Ok(figures)
     }
 
-    /// Floors and loads take turns.
+    /// Floors and loads take turns, each floor right before the load that has a goal against it.
     async fn round(&mut self) -> Result<Round> {
-        let mut round = Round {
-            simple_update: self.floors.simple_update(self.within).await?,
-            one_row: self.floors.one_row(self.within).await?,
-            bare_statement: 0.0,
-            one_connection: 0.0,
-            rates: Vec::new(),
-        };
-        eprintln!("  {SIMPLE_UPDATE}: {:.0}/s", round.simple_update);
-        eprintln!("  {ONE_ROW}: {:.0}/s", round.one_row);
+        let mut round = Round::default();
         let within = self.within;
         for (spread, connections) in loads() {
-            // Beside the load that it is compared with.
-            let is_bare = (spread, connections) == (Spread::OneUser, 1);
-            if is_bare {
-                let user = self.users.rich.last().context("somebody is rich")?;
-                let latencies = self.floors.bare_statement(user, within).await?;
-                round.bare_statement = percentile(&latencies, 50)?;
-                eprintln!("  {BARE}: {:.0} µs", round.bare_statement);
-            }
+            self.floor_of(spread, connections, &mut round).await?;
             let turns = spread.draw(self.users.rich.len());
             let outcome = self
                 .load(&case(spread, connections), |users| {
@@ -140,15 +127,36 @@ impl<'a> Bench<'a> {
                 })
                 .await?;
             round.rates.push(outcome.rate());
-            if is_bare {
+            if (spread, connections) == (Spread::OneUser, 1) {
                 round.one_connection = percentile(&outcome.latencies, 50)?;
             }
         }
         Ok(round)
     }
 
-    /// Half of what the ledger can take, at its own pace.
-    async fn half_of(&mut self, peak: f64) -> Result<[Figure; 2]> {
+    async fn floor_of(&self, spread: Spread, connections: usize, round: &mut Round) -> Result<()> {
+        match (spread, connections) {
+            (Spread::Uniform, 64) => {
+                round.simple_update = self.floors.simple_update(self.within).await?;
+                eprintln!("  {SIMPLE_UPDATE}: {:.0}/s", round.simple_update);
+            }
+            (Spread::OneUser, 64) => {
+                round.one_row = self.floors.one_row(self.within).await?;
+                eprintln!("  {ONE_ROW}: {:.0}/s", round.one_row);
+            }
+            (Spread::OneUser, 1) => {
+                let user = self.users.rich.last().context("somebody is rich")?;
+                let latencies = self.floors.bare_statement(user, self.within).await?;
+                round.bare_statement = percentile(&latencies, 50)?;
+                eprintln!("  {BARE}: {:.0} µs", round.bare_statement);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// How long a use takes while half as many come as the ledger could take.
+    async fn half_of(&mut self, peak: f64, bare_statement: f64) -> Result<[Figure; 2]> {
         let turns = Spread::Uniform.draw(self.users.rich.len());
         let within = self.within;
         let mut p50s = Vec::new();
@@ -164,13 +172,13 @@ impl<'a> Bench<'a> {
             p99s.push(percentile(&outcome.latencies, 99)?);
         }
         let limit = MAX_P99.as_secs_f64() * 1e6;
-        let figure = |case: &str, ours, goal| {
-            let case = format!("half of the peak, {case}");
-            figure(case, "µs", median(ours), ("limit of p99", limit), goal)
+        let figure = |percent: &str, latencies, peer, goal| {
+            let case = format!("half of the peak, {percent}");
+            figure(case, "µs", median(latencies), peer, goal)
         };
         Ok([
-            figure("p50", p50s, None),
-            figure("p99", p99s, Some(Goal::AtMost(1.0))),
+            figure("p50", p50s, (BARE, bare_statement), None),
+            figure("p99", p99s, ("limit", limit), Some(Goal::AtMost(1.0))),
         ])
     }
 
@@ -198,22 +206,14 @@ impl<'a> Bench<'a> {
 
         let uses = f64::from(outcome.uses);
         eprintln!(
-            "  {what}: {:.0} uses/s, {} round trips and {:.3} commits a use; the generator took {:.0} % of a core",
+            "  {what}: {:.0} uses/s, {:.3} round trips and {:.3} commits a use; the generator took {:.0} % of a core",
             outcome.rate(),
-            round_trips(&before, &after),
+            (after.round_trips - before.round_trips) / uses,
             (after.commits - before.commits) / uses,
             100.0 * cpu / outcome.took.as_secs_f64(),
         );
         Ok(outcome)
     }
-}
-
-/// How many calls of its statement the ledger made for each operation, if it counts them.
-fn round_trips(before: &Counts, after: &Counts) -> String {
-    let Some((before, after)) = before.batches.zip(after.batches) else {
-        return "unknown".to_owned();
-    };
-    format!("{:.3}", (after[0] - before[0]) / (after[1] - before[1]))
 }
 
 /// The processor time that this process has used, which is the generator's, in seconds.
@@ -224,7 +224,10 @@ fn cpu_secs() -> Result<f64> {
 }
 
 fn case(spread: Spread, connections: usize) -> String {
-    format!("{spread}, {connections} connections")
+    match connections {
+        1 => format!("{spread}, 1 connection"),
+        _ => format!("{spread}, {connections} connections"),
+    }
 }
 
 /// Each load beside the floor that is like it.

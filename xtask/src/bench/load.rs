@@ -96,14 +96,15 @@ impl Connection {
         buffer.clear();
         let ends_at = read_head(stream, buffer)?;
         let head = str::from_utf8(&buffer[..ends_at])?;
-        if header(head, "transfer-encoding").is_some() {
-            while !buffer.ends_with(b"\r\n0\r\n\r\n") {
+        if let Some(length) = header(head, "content-length") {
+            let length: usize = length.parse()?;
+            while buffer.len() < ends_at + length {
                 read_more(stream, buffer)?;
             }
         } else {
-            let length = header(head, "content-length").and_then(|length| length.parse().ok());
-            let length: usize = length.context("an answer says how long it is")?;
-            while buffer.len() < ends_at + length {
+            let is_chunked = header(head, "transfer-encoding").is_some();
+            ensure!(is_chunked, "an answer says how long it is");
+            while !buffer.ends_with(b"\r\n0\r\n\r\n") {
                 read_more(stream, buffer)?;
             }
         }
