@@ -226,7 +226,7 @@ fn tell_summary(api: &Api, records: &[Record], differences: &[Difference]) {
     }
     let count = |is: fn(&Record) -> bool| records.iter().filter(|record| is(record)).count();
     say(&format!(
-        "{} unclear and cleared, {} that nobody can know of",
+        "{} unclear and cleared, {} left open: there once or not at all",
         count(|record| record.unclear > 0 && record.expected() != Expected::AtMostOnce),
         count(|record| record.expected() == Expected::AtMostOnce),
     ));
