@@ -79,81 +79,96 @@ pub async fn is_app_origin(db: &PgPool, origin: &str) -> sqlx::Result<bool> {
 
 /// Does all that an event asks for, or nothing; says what came of it.
 pub async fn hear(db: &PgPool, event: &Event) -> sqlx::Result<String> {
-    let mut user = None;
-    let mut purchase = None;
-    let mut currency = None;
-    let reason;
-    let (about, payment, object, state, cents) = match &event.news {
-        News::Checkout {
-            purchase: of_purchase,
-            user: of_user,
-            session,
-            state,
-            payment,
-            cents,
-            currency: paid_in,
-        } => {
-            (user, purchase) = (Some(of_user.uuid()), Some(of_purchase.uuid()));
-            currency = paid_in.as_deref();
-            let payment = payment.as_deref();
-            (
-                "checkout",
-                payment,
-                Some(session.as_str()),
-                Some(*state),
-                *cents,
-            )
-        }
-        News::Charge { payment, cents } => {
-            ("charge", Some(payment.as_str()), None, None, Some(*cents))
-        }
-        News::Refund {
-            payment,
-            id,
-            cents,
-            failed,
-        } => {
-            let state = if *failed { "failed" } else { "made" };
-            (
-                "refund",
-                Some(payment.as_str()),
-                Some(id.as_str()),
-                Some(state),
-                Some(*cents),
-            )
-        }
-        News::Dispute {
-            payment,
-            id,
-            standing,
-        } => (
-            "dispute",
-            Some(payment.as_str()),
-            Some(id.as_str()),
-            Some(*standing),
-            None,
-        ),
-        News::Nothing(why) => {
-            reason = why.to_string();
-            ("nothing", None, None, Some(reason.as_str()), None)
-        }
-    };
+    let told = Told::from(&event.news);
     sqlx::query_scalar!(
         r#"SELECT credits.hear_from_stripe($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS "outcome!""#,
         event.id,
         event.r#type,
         event.said_at,
-        about,
-        payment,
-        object,
-        state,
-        cents,
-        currency,
-        user,
-        purchase,
+        told.about,
+        told.payment,
+        told.object,
+        told.state,
+        told.cents,
+        told.currency,
+        told.user.map(UserId::uuid),
+        told.purchase.map(PurchaseId::uuid),
     )
     .fetch_one(db)
     .await
+}
+
+/// What an event says, as `credits.hear_from_stripe` takes it.
+#[derive(Default)]
+struct Told<'a> {
+    about: &'static str,
+    payment: Option<&'a str>,
+    object: Option<&'a str>,
+    state: Option<&'static str>,
+    cents: Option<i64>,
+    currency: Option<&'a str>,
+    user: Option<UserId>,
+    purchase: Option<PurchaseId>,
+}
+
+impl<'a> From<&'a News> for Told<'a> {
+    fn from(news: &'a News) -> Self {
+        match news {
+            News::Checkout {
+                purchase,
+                user,
+                session,
+                state,
+                payment,
+                cents,
+                currency,
+            } => Self {
+                about: "checkout",
+                payment: payment.as_deref(),
+                object: Some(session),
+                state: Some(state),
+                cents: *cents,
+                currency: currency.as_deref(),
+                user: Some(*user),
+                purchase: Some(*purchase),
+            },
+            News::Charge { payment, cents } => Self {
+                about: "charge",
+                payment: Some(payment),
+                cents: Some(*cents),
+                ..Self::default()
+            },
+            News::Refund {
+                payment,
+                id,
+                cents,
+                failed,
+            } => Self {
+                about: "refund",
+                payment: Some(payment),
+                object: Some(id),
+                state: Some(if *failed { "failed" } else { "made" }),
+                cents: Some(*cents),
+                ..Self::default()
+            },
+            News::Dispute {
+                payment,
+                id,
+                standing,
+            } => Self {
+                about: "dispute",
+                payment: Some(payment),
+                object: Some(id),
+                state: Some(standing),
+                ..Self::default()
+            },
+            News::Nothing(why) => Self {
+                about: "nothing",
+                state: Some(why.as_str()),
+                ..Self::default()
+            },
+        }
+    }
 }
 
 /// The acting user's purchases, the latest first.

@@ -1,6 +1,6 @@
 //! Webhooks: whether an event is Stripe's, and what it says that matters here. Pure.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit, Mac};
@@ -160,15 +160,16 @@ pub enum Unconcerned {
     NotOurs,
 }
 
-impl fmt::Display for Unconcerned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Unconcerned {
+    /// As it is recorded.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::UnknownType => "unknown_type",
             Self::UnknownStatus => "unknown_status",
             Self::AnotherAccount => "another_account",
             Self::AnotherMode => "another_mode",
             Self::NotOurs => "not_ours",
-        })
+        }
     }
 }
 

@@ -146,6 +146,18 @@ async fn each_kind_of_event_alone_tells_of_a_refund(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn an_older_total_of_refunds_brings_nothing_back(db: PgPool) {
+    let shop = Shop::open(&db).await;
+    let session = shop.checkout().await;
+    shop.deliver_all(&shop.stripe.pay(&session)).await;
+    let [older, newer] = [100, 50].map(|cents| shop.stripe.refund(&session, cents).remove(0));
+    for event in [newer, older] {
+        shop.deliver(&event).await;
+        shop.has(200_000).await;
+    }
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn a_refund_that_overtakes_its_payment_takes_effect_with_it(db: PgPool) {
     let shop = Shop::open(&db).await;
     let session = shop.checkout().await;
