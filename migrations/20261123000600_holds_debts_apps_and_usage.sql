@@ -14,6 +14,8 @@ CREATE TABLE auth.apps (
     daily_grant_cap bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     disabled_at timestamptz,
+    -- What direct sign-ins have in its place.
+    CONSTRAINT apps_id_not_reserved CHECK (id <> 'first-party'),
     CONSTRAINT apps_permissions_known CHECK (permissions <@ ARRAY['charge', 'read', 'refund', 'grant']),
     CONSTRAINT apps_cap_not_negative CHECK (daily_grant_cap >= 0),
     CONSTRAINT apps_key_hashed CHECK (octet_length(key_hash) = 32)

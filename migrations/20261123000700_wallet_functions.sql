@@ -161,7 +161,8 @@ BEGIN
     END IF;
 END $$;
 
--- Returns holds past their time, then takes out lots past theirs.
+-- Returns holds past their time, then takes out lots past theirs. Of very many holds it
+-- returns some: `due_at` then stays in the past, and whoever comes next goes on.
 CREATE FUNCTION credits.expire(INOUT b credits.balances, p_now timestamptz)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -171,7 +172,8 @@ DECLARE
 BEGIN
     FOR v_hold IN
         SELECT * FROM credits.holds
-        WHERE user_id = b.user_id AND state = 'open' AND expires_at <= p_now ORDER BY version
+        WHERE user_id = b.user_id AND state = 'open' AND expires_at <= p_now
+        ORDER BY expires_at, version LIMIT 100
     LOOP
         b := credits.settle(b, v_hold, gen_random_uuid(), 'expired', 0, p_now);
     END LOOP;

@@ -67,6 +67,7 @@ DECLARE
     b credits.balances;
     v_user uuid;
     v_known boolean;
+    v_current boolean;
     v_moved boolean := false;
     -- The lots of the user at hand, in burning order, some at a time.
     v_lots bigint[];
@@ -90,19 +91,23 @@ BEGIN
     -- Who may not.
     FOR v_i IN
         SELECT o.i FROM unnest(p_sessions, p_users) WITH ORDINALITY AS o (session, user_id, i)
-        WHERE o.session IS NOT NULL AND NOT EXISTS (
-            SELECT FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
-            WHERE s.id = o.session AND s.user_id = o.user_id AND s.revoked_at IS NULL
-              AND s.expires_at > v_now AND u.status = 'active'
+        -- A scalar, so that it is looked up by the session's own key whatever the statistics say.
+        WHERE o.session IS NOT NULL AND o.user_id IS DISTINCT FROM (
+            SELECT s.user_id FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
+            WHERE s.id = o.session AND s.revoked_at IS NULL AND s.expires_at > v_now AND u.status = 'active'
         )
     LOOP
         v_outcomes[v_i] := 'signed_out';
     END LOOP;
     IF array_position(p_sessions, NULL) IS NOT NULL THEN
         FOR v_i IN
-            SELECT o.i FROM unnest(p_sessions, p_users, p_apps) WITH ORDINALITY AS o (session, user_id, app_id, i)
+            SELECT o.i
+            FROM unnest(p_sessions, p_users, p_apps, p_kinds) WITH ORDINALITY AS o (session, user_id, app_id, kind, i)
             WHERE o.session IS NULL AND NOT EXISTS (
-                SELECT FROM auth.sessions s WHERE s.user_id = o.user_id AND s.client_id = o.app_id
+                SELECT FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
+                WHERE s.user_id = o.user_id AND s.client_id = o.app_id
+                  -- Nobody is charged who was disabled meanwhile; what is under way can end.
+                  AND (u.status = 'active' OR o.kind IN ('capture', 'void'))
             )
         LOOP
             v_outcomes[v_i] := 'unknown_user';
@@ -153,10 +158,7 @@ BEGIN
             END LOOP;
             b := v_locked[v_at];
             v_known := coalesce(b.user_id = v_user, false);
-            IF v_known AND (b.due_at <= v_now OR (p_daily > 0 AND b.daily_on IS DISTINCT FROM v_today)) THEN
-                b := credits.bring_up_to_date(b, p_daily, p_daily_expires, v_now);
-                v_moved := true;
-            END IF;
+            v_current := false;
             v_read := 0;
             v_lot := 0;
             v_lots := '{}';
@@ -167,6 +169,13 @@ BEGIN
             v_outcomes[i] := 'unknown_user';
             CONTINUE;
         END IF;
+        IF NOT v_current THEN
+            v_current := true;
+            IF b.due_at <= v_now OR (p_daily > 0 AND b.daily_on IS DISTINCT FROM v_today) THEN
+                b := credits.bring_up_to_date(b, p_daily, p_daily_expires, v_now);
+                v_moved := true;
+            END IF;
+        END IF;
 
         IF p_kinds[i] IN ('capture', 'void') THEN
             SELECT * INTO v_hold FROM credits.holds WHERE user_id = v_user AND id = p_holds[i];
@@ -175,7 +184,7 @@ BEGIN
                 WHEN v_hold.id IS NULL
                   OR v_hold.opened_by <> CASE WHEN p_sessions[i] IS NULL THEN 'app:' || p_apps[i] ELSE 'user' END
                     THEN 'unknown_hold'
-                WHEN v_hold.state = 'expired' THEN 'expired'
+                WHEN v_hold.state = 'expired' OR v_hold.state = 'open' AND v_hold.expires_at <= v_now THEN 'expired'
                 WHEN v_hold.state <> 'open' THEN CASE
                     WHEN p_kinds[i] = 'capture' AND v_hold.state = 'captured' AND v_hold.captured = v_need
                       OR p_kinds[i] = 'void' AND v_hold.state = 'voided'

@@ -28,7 +28,8 @@ BEGIN
 END $$;
 
 -- Outcomes: `posted`, `replayed`, `mismatch`, `unknown_user`, `too_much` (a wallet's
--- earnings have a limit), `capped` (the app has granted its day's worth).
+-- earnings have a limit), `past` (it would have expired already), `capped` (the app has
+-- granted its day's worth).
 CREATE FUNCTION credits.grant(
     p_id uuid, p_user uuid, p_app_id text, p_amount bigint, p_kind text, p_expires_at timestamptz,
     p_reason text, p_reference text, p_fingerprint bytea, p_most bigint
@@ -48,6 +49,7 @@ BEGIN
         WHEN v_past.fingerprint <> p_fingerprint THEN 'mismatch'
         WHEN v_past.id IS NOT NULL THEN 'replayed'
         WHEN b.total_earned + p_amount > p_most THEN 'too_much'
+        WHEN p_expires_at <= v_now THEN 'past'
     END;
     IF outcome IS NULL AND p_app_id IS NOT NULL THEN
         SELECT a.daily_grant_cap INTO v_cap FROM auth.apps a

@@ -16,6 +16,7 @@ use clap::{
 use http::Uri;
 use shared::{
     api::{AppId, Link},
+    claims::FIRST_PARTY,
     credits::Credits,
     proof::ProofKey,
 };
@@ -404,7 +405,10 @@ impl FromStr for PublicUrl {
 
 fn app_id(text: &str) -> Result<AppId, &'static str> {
     AppId::parse(text.to_owned())
-        .ok_or("must be 1 to 64 letters, digits, dots, hyphens and underscores")
+        .filter(|id| id.as_str() != FIRST_PARTY)
+        .ok_or(
+            "must be 1 to 64 letters, digits, dots, hyphens and underscores, and not first-party",
+        )
 }
 
 /// As browsers write `Origin`: no path, not even a slash.

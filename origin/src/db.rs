@@ -6,6 +6,7 @@ use std::time::Duration;
 use shared::ids::UserId;
 use sqlx::{
     Connection, PgConnection, PgPool, Postgres, Transaction,
+    error::DatabaseError,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -77,6 +78,9 @@ impl Db {
 
 /// Whether it was the database that failed, and not the query.
 pub fn is_outage(error: &sqlx::Error) -> bool {
+    if was_cut_short(error) {
+        return true;
+    }
     match error {
         // A line that is cut while Postgres is greeted is a protocol error.
         sqlx::Error::Io(_)
@@ -84,15 +88,28 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::Protocol(_)
         | sqlx::Error::Tls(_) => true,
-        // Connection exceptions, too many connections, shutting down or starting up; and what
-        // took too long, or would have waited for ever.
+        // Connection exceptions, too many connections, and shutting down or starting up.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            let cut_short = ["57014", "40P01", "55P03"];
-            code.starts_with("08")
-                || code.starts_with("57P")
-                || code == "53300"
-                || cut_short.contains(&code.as_ref())
+            code.starts_with("08") || code.starts_with("57P") || code == "53300"
         }),
         _ => false,
     }
+}
+
+/// Whether Postgres ended a statement that took too long or would have waited for ever. Nothing
+/// of it was done.
+pub fn was_cut_short(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| ["57014", "40P01", "55P03"].contains(&code.as_ref()))
+}
+
+/// Gives this connection's statements less time than others have.
+pub async fn hurry(db: &mut PgConnection, longest: Duration) -> sqlx::Result<()> {
+    sqlx::query!(
+        "SELECT set_config('statement_timeout', $1, false) AS was",
+        longest.as_millis().to_string()
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(())
 }

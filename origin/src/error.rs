@@ -108,7 +108,7 @@ impl Error {
             Self::Path(_) => Problem::new(Code::InvalidRequest, "The path cannot be read"),
             Self::NotFound => plain(Code::NotFound),
             Self::MethodNotAllowed => plain(Code::MethodNotAllowed),
-            Self::TooSlow => Problem::new(Code::Overloaded, "The request took too long"),
+            Self::TooSlow => plain(Code::OutcomeUnknown),
             Self::Panicked(_) => plain(Code::Internal),
         }
     }
@@ -227,8 +227,13 @@ fn credit(error: &credits::Error) -> Problem {
         credits::Error::TooMuch => field("amount", "is more than a wallet may ever earn"),
         credits::Error::GrantCapReached => plain(Code::GrantCapReached),
         credits::Error::ExpiresInThePast => field("expiresAt", "must be in the future"),
+        credits::Error::NoSuchDays => Problem::new(
+            Code::InvalidRequest,
+            "`from` and `to` must be days of the years 1970 to 9999",
+        ),
         credits::Error::QueueFull => plain(Code::Overloaded),
         credits::Error::UnknownOutcome(_) => plain(Code::Internal),
+        credits::Error::Unclear(_) => plain(Code::OutcomeUnknown),
         credits::Error::Batch(error) => database(error),
         credits::Error::Database(error) => database(error),
     }

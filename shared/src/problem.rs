@@ -112,6 +112,8 @@ codes! {
     PaymentsNotConfigured = "PAYMENTS_NOT_CONFIGURED", 503, "Nothing can be bought here";
     /// The database does not answer.
     DatabaseUnavailable = "DATABASE_UNAVAILABLE", 503, "The database does not answer";
+    /// It took too long, and may have been done.
+    OutcomeUnknown = "OUTCOME_UNKNOWN", 503, "It is not known whether it was done";
     /// There are no keys to verify with.
     KeysUnavailable = "KEYS_UNAVAILABLE", 503, "The signing keys are not available";
     /// What is behind the edge took too long.

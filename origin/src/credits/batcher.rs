@@ -32,12 +32,15 @@ use super::{
 };
 
 const LANES: usize = 2;
-/// More in one batch would only make the first of them wait longer.
+/// How many are taken at once, besides those that wait: more would only make the first of them
+/// wait longer.
 const MOST_IN_A_BATCH: usize = 256;
 /// How long an operation may wait for its turn, or its unclear end be looked into.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Less than the patience, so that a batch which one wallet holds up can be split in time.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(3);
 /// Longer than Postgres lets a statement run: only a dead line takes that long.
-const LONGEST_CALL: Duration = Duration::from_secs(10);
+const LONGEST_CALL: Duration = Duration::from_secs(6);
 
 /// An operation in the queue.
 struct Job {
@@ -95,7 +98,7 @@ impl Batcher {
             counter!("tollgate_ledger_refused_total").increment(1);
             return Err(Error::QueueFull);
         }
-        answered.await.map_err(|_| Error::QueueFull)?
+        answered.await.map_err(|_| Error::Unclear(None))?
     }
 
     /// Carries out what is queued, and takes nothing more.
@@ -145,7 +148,7 @@ impl Lane {
         }
         let (mut batch, mut claims) = (Vec::new(), HashSet::new());
         for job in come {
-            if Instant::now() > job.give_up_at || self.waiting.len() == MOST_IN_A_BATCH {
+            if Instant::now() > job.give_up_at {
                 refuse(job, Error::QueueFull);
             } else if job
                 .operation
@@ -153,8 +156,10 @@ impl Lane {
                 .is_none_or(|claim| claims.insert(claim))
             {
                 batch.push(job);
-            } else {
+            } else if self.waiting.len() < MOST_IN_A_BATCH {
                 self.waiting.push(job);
+            } else {
+                refuse(job, Error::QueueFull);
             }
         }
         // As `credits.post` wants them.
@@ -169,16 +174,21 @@ impl Lane {
             return;
         };
         if refused.batch.len() == 1 {
-            refuse_all(refused.batch, refused.why);
+            refused.answer();
             return;
         }
         tracing::warn!(error = %refused.why, "a batch failed; its operations are tried one by one");
         counter!("tollgate_ledger_split_batches_total").increment(1);
         for job in refused.batch {
             if Instant::now() > job.give_up_at {
-                refuse(job, Error::QueueFull);
+                let done = if refused.again {
+                    Error::Unclear(None)
+                } else {
+                    Error::QueueFull
+                };
+                refuse(job, done);
             } else if let Err(alone) = self.write_whole(vec![job], refused.again).await {
-                refuse_all(alone.batch, alone.why);
+                alone.answer();
             }
         }
     }
@@ -206,17 +216,26 @@ impl Lane {
             let now = Instant::now();
             let (hopeless, rest) = batch.into_iter().partition(|job| job.give_up_at <= now);
             batch = rest;
-            refuse_all(hopeless, why);
+            let why = Arc::new(why);
+            for job in hopeless {
+                refuse(job, Error::Unclear(Some(why.clone())));
+            }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(500));
         }
         Ok(())
     }
 
+    async fn connect(&self) -> sqlx::Result<PgConnection> {
+        let mut connection = self.db.connect().await?;
+        db::hurry(&mut connection, LONGEST_STATEMENT).await?;
+        Ok(connection)
+    }
+
     async fn attempt(&mut self, batch: &[Job], again: bool) -> Result<Vec<Outcome>, Failed> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.db.connect().await.map_err(Failed::BeforeSending)?,
+            None => self.connect().await.map_err(Failed::BeforeSending)?,
         };
         let operations: Vec<&Operation> = batch.iter().map(|job| &job.operation).collect();
         counter!("tollgate_ledger_batches_total").increment(1);
@@ -229,7 +248,9 @@ impl Lane {
                 self.connection = Some(connection);
                 Ok(outcomes)
             }
-            Ok(Err(why)) if db::is_outage(&why) => Err(Failed::Unclear(why)),
+            Ok(Err(why)) if db::is_outage(&why) && !db::was_cut_short(&why) => {
+                Err(Failed::Unclear(why))
+            }
             Ok(Err(why)) => {
                 self.connection = Some(connection);
                 Err(Failed::Refused(why))
@@ -244,6 +265,20 @@ struct Refused {
     batch: Vec<Job>,
     why: sqlx::Error,
     again: bool,
+}
+
+impl Refused {
+    fn answer(self) {
+        let why = Arc::new(self.why);
+        for job in self.batch {
+            let error = if self.again {
+                Error::Unclear(Some(why.clone()))
+            } else {
+                Error::Batch(why.clone())
+            };
+            refuse(job, error);
+        }
+    }
 }
 
 enum Failed {
@@ -264,11 +299,4 @@ fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>) {
 
 fn refuse(job: Job, why: Error) {
     let _ = job.answer.send(Err(why));
-}
-
-fn refuse_all(jobs: Vec<Job>, why: sqlx::Error) {
-    let why = Arc::new(why);
-    for job in jobs {
-        refuse(job, Error::Batch(why.clone()));
-    }
 }

@@ -19,6 +19,10 @@ use super::{
     verification::Difference,
 };
 
+/// What grants may bring a wallet to, in thousandths: below [`Credits::MAX`] by a million
+/// credits, which leaves room for what comes by itself.
+const MOST_EARNED: i64 = Credits::MAX.thousandths() - 1_000_000_000;
+
 /// What the ledger said to one operation.
 #[derive(Debug)]
 pub struct Outcome {
@@ -68,7 +72,7 @@ pub async fn post(
         &each(operations, |operation| operation.amount().map(Credits::thousandths)) as &[Option<i64>],
         &each(operations, Operation::description) as &[Option<&str>],
         &each(operations, |operation| operation.metadata().map(Json)) as &[Option<Json<&Value>>],
-        &each(operations, Operation::key) as &[Option<&str>],
+        &each(operations, Operation::key) as &[Option<String>],
         &each(operations, |operation| operation.fingerprint().to_vec()),
         &each(operations, |operation| operation.hold().map(TransactionId::uuid)) as &[Option<Uuid>],
         &each(operations, Operation::lifetime_secs),
@@ -138,7 +142,7 @@ pub async fn grant(
         grant.reason.as_str(),
         grant.reference_id.as_str(),
         &fingerprint(&values),
-        Credits::MAX.thousandths(),
+        MOST_EARNED,
     )
     .fetch_one(db)
     .await

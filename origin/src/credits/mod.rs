@@ -25,7 +25,7 @@ use self::{batcher::Batcher, ledger::Outcome};
 pub use operation::{By, Operation, Order};
 
 /// How many wallets are swept at once.
-const SWEPT_AT_ONCE: i32 = 100;
+const SWEPT_AT_ONCE: i32 = 5;
 
 /// Every call about credits.
 pub fn router() -> Router<App> {
@@ -91,12 +91,18 @@ pub enum Error {
     /// A moment that has passed.
     #[error("it would have expired already")]
     ExpiresInThePast,
+    /// Days out of all range.
+    #[error("no such days")]
+    NoSuchDays,
     /// Too many operations wait.
     #[error("the ledger's queue is full")]
     QueueFull,
     /// The schema knows an outcome that this build does not.
     #[error("the ledger answered {0:?}")]
     UnknownOutcome(String),
+    /// It may have been done, and it could not be found out in time.
+    #[error("a batch whose end is not known")]
+    Unclear(#[source] Option<Arc<sqlx::Error>>),
     /// The database failed under a batch.
     #[error("a batch in the database")]
     Batch(#[source] Arc<sqlx::Error>),
@@ -149,9 +155,6 @@ impl Ledger {
 
     /// Gives credits once for their reference, as an admin or as `app`.
     pub async fn grant(&self, grant: &Grant, app: Option<&str>) -> Result<Posted, Failure> {
-        if grant.expires_at.is_some_and(|at| at.time() <= rim::now()) {
-            return Err(Error::ExpiresInThePast.into());
-        }
         let outcome = ledger::grant(self.db.pool(), rim::new_id(), app, grant).await?;
         let mut posted = conclude("grant", grant.amount.credits(), outcome)?;
         posted.transaction.description = Some(grant.reason.as_str().to_owned());
@@ -274,6 +277,7 @@ fn refusal(kind: &str, required: Credits, said: Outcome) -> Failure {
         "settled" => Error::HoldSettled,
         "expired" => Error::HoldExpired,
         "too_much" => Error::TooMuch,
+        "past" => Error::ExpiresInThePast,
         "capped" => Error::GrantCapReached,
         _ => Error::UnknownOutcome(said.kind),
     };

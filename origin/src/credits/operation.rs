@@ -71,7 +71,7 @@ impl Operation {
             }
             (_, Some(key)) => {
                 let app = self.app().unwrap_or_default().to_owned();
-                Some(Claim::Key(self.user, app, key.to_owned()))
+                Some(Claim::Key(self.user, app, key))
             }
             (_, None) => None,
         }
@@ -130,8 +130,17 @@ impl Operation {
         }
     }
 
-    /// The client's name for it.
-    pub fn key(&self) -> Option<&str> {
+    /// The caller's name for it. A person's keys and an app's are apart, or a person could take
+    /// the key of a charge that the app is about to make; no client's key has a tab in it.
+    pub fn key(&self) -> Option<String> {
+        let key = self.client_key()?;
+        Some(match self.by {
+            By::Person(_) => key.to_owned(),
+            By::App(_) => format!("app\t{key}"),
+        })
+    }
+
+    fn client_key(&self) -> Option<&str> {
         let key = match &self.order {
             Order::Spend(order) => order.idempotency_key.as_ref(),
             Order::Hold(order) => order.idempotency_key.as_ref(),

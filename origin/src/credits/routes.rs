@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
     routing::{get, post},
 };
-use chrono::{Months, NaiveDate};
+use chrono::{Datelike, Months, NaiveDate};
 use serde::Deserialize;
 use shared::{
     api::{AppId, Balance, IdempotencyKey, Spent, Transaction, Usage, UseCredits},
@@ -200,7 +200,10 @@ async fn usage(
 ) -> Result<Json<Vec<Usage>>, Failure> {
     let Query(range) = range?;
     let to = range.to.unwrap_or_else(|| rim::now().date_naive());
-    let from = range.from.unwrap_or_else(|| to - Months::new(1));
+    let from = range.from.or_else(|| to.checked_sub_months(Months::new(1)));
+    // What Postgres and RFC 3339 can both write.
+    let from = from.filter(|from| from.year() >= 1970 && (1970..=9999).contains(&to.year()));
+    let from = from.ok_or(Error::NoSuchDays)?;
     let mut transaction = app.db.as_user(caller.user).await?;
     let (by_app, by_day) = (
         range.by != Some(Grouping::Day),

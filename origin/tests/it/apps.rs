@@ -255,3 +255,45 @@ async fn who_pays_is_said_by_a_key_and_not_by_a_token(db: PgPool) {
     refused.is_problem(400, "VALIDATION_FAILED");
     assert_eq!(refused.pointers(), ["/userId"]);
 }
+
+/// Whoever takes the key of a charge that the app is about to make gains nothing by it.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_persons_keys_and_an_apps_are_apart(db: PgPool) {
+    let (origin, ada, one, _) = scene(&db).await;
+    let mut own = charge(&ada, "one");
+    own["userId"] = Value::Null;
+    let taken = origin.post(HOLDS, Some(&ada.access), &own).await;
+    let path = format!("{HOLDS}/{}/void", text(&taken.body["hold"]["id"]));
+    let voided = origin.post(&path, Some(&ada.access), &json!({})).await;
+    assert_eq!(voided.status, StatusCode::OK, "{voided:?}");
+    let held = origin.post_as(&one, HOLDS, &charge(&ada, "one")).await;
+    assert_eq!(held.status, StatusCode::OK, "{held:?}");
+    assert!(!held.headers.contains_key("idempotency-replayed"));
+    assert_eq!(held.body["freeCreditsRemaining"], 145);
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn nobody_is_charged_who_was_disabled_and_what_is_under_way_can_end(db: PgPool) {
+    let (origin, ada, one, _) = scene(&db).await;
+    let held = origin.post_as(&one, HOLDS, &charge(&ada, "one")).await;
+    sqlx::query("UPDATE auth.users SET status = 'banned'")
+        .execute(&db)
+        .await
+        .expect("a ban");
+    let version = "SELECT version FROM credits.balances";
+    let before = count(&db, version).await;
+    let mut order = charge(&ada, "one");
+    order["idempotencyKey"] = json!("later");
+    for path in [USE, HOLDS] {
+        origin
+            .post_as(&one, path, &order)
+            .await
+            .is_problem(404, "NOT_FOUND");
+    }
+    assert_eq!(count(&db, version).await, before);
+    let path = format!("{HOLDS}/{}/capture", text(&held.body["hold"]["id"]));
+    let captured = origin
+        .post_as(&one, &path, &json!({"userId": ada.id}))
+        .await;
+    assert_eq!(captured.status, StatusCode::OK, "{captured:?}");
+}

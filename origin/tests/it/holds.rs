@@ -341,3 +341,25 @@ async fn a_hold_can_end_in_any_way_after_any_other(db: PgPool) {
     is_spendable(&origin, &ada, 149.5).await;
     assert_ledger_adds_up(&db).await;
 }
+
+/// Each call returns some of very many; none of them can be captured meanwhile.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn very_many_holds_that_end_at_once_hold_up_nobody(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    let last = open(&origin, &ada, 1.0).await;
+    for turn in 0..150 {
+        let opened = hold(&origin, &ada, 0.1, &turn.to_string()).await;
+        assert_eq!(opened.status, StatusCode::OK, "{opened:?}");
+    }
+    let_it_expire(&db, "credits.holds").await;
+    let swept = "SELECT credits.sweep(1)::bigint";
+    assert_eq!(count(&db, swept).await, 1);
+    let open = "SELECT count(*) FROM credits.holds WHERE state = 'open'";
+    assert_eq!(count(&db, open).await, 51);
+    settle(&origin, &ada, &last, "capture", &json!({}))
+        .await
+        .is_problem(409, "HOLD_EXPIRED");
+    assert_eq!(count(&db, open).await, 0);
+    assert_ledger_adds_up(&db).await;
+}

@@ -28,6 +28,7 @@ async fn an_outage_is_never_a_wrong_password(db: PgPool) {
         .refresh(&ada.refresh)
         .await
         .is_problem(503, "DATABASE_UNAVAILABLE");
+    // The ledger has no connection yet: nothing was done. A look at the balance is the same.
     origin
         .spend(&ada, 1.0, None)
         .await
