@@ -1,7 +1,7 @@
 //! The database as requests see it: a pool of connections that are `tollgate_app` from birth,
 //! and transactions that act for one user under row-level security.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use shared::ids::UserId;
 use sqlx::{
@@ -26,7 +26,8 @@ const OPTIONS: [(&str, &str); 2] = [("role", "tollgate_app"), ("statement_timeou
 #[derive(Clone)]
 pub struct Db {
     pool: PgPool,
-    options: PgConnectOptions,
+    // Shared: every request clones its state, several times.
+    options: Arc<PgConnectOptions>,
 }
 
 impl Db {
@@ -39,7 +40,10 @@ impl Db {
             // The pool notices a dead connection by the query that fails on it.
             .test_before_acquire(false)
             .connect_lazy_with(options.clone());
-        Self { pool, options }
+        Self {
+            pool,
+            options: Arc::new(options),
+        }
     }
 
     /// A connection of one's own, outside the pool.
