@@ -38,7 +38,7 @@ pub struct Tests {
 
 /// Runs the tests of the workspace. They find a superuser's `DATABASE_URL`, a `REDIS_URL`, the
 /// stack in `EDGE_URL` and `DATA_DIR`, what its origin checks webhooks with in
-/// `STRIPE_WEBHOOK_SECRET`, and the Spin component in `SPIN_COMPONENT`.
+/// `STACK_WEBHOOK_SECRET`, and the Spin component in `SPIN_COMPONENT`.
 pub async fn test(tests: Tests) -> Result<()> {
     say("checking what .sqlx says of the queries");
     queries::check().await?;
@@ -79,7 +79,7 @@ async fn run(stack: &mut Stack, component: PathBuf, arguments: &[String]) -> Res
         ("EDGE_URL", started.edge_url.into()),
         ("DATA_DIR", started.data_dir.into()),
         ("SPIN_COMPONENT", component.into()),
-        ("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET.into()),
+        ("STACK_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET.into()),
     ];
     let mut left_out = None;
     match stack.start_redis().await? {

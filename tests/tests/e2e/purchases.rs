@@ -40,7 +40,7 @@ async fn deliver(
 #[tokio::test]
 async fn what_stripe_says_was_paid_is_credited_once_and_taken_back_with_the_money() -> Result<()> {
     let ada = Person::sign_up().await?;
-    let secret = env::var("STRIPE_WEBHOOK_SECRET")?;
+    let secret = env::var("STACK_WEBHOOK_SECRET")?;
     let packages = Answer::to(ada.edge.get("/api/v1/credits/packages"))
         .await?
         .ok();
