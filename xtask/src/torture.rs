@@ -42,7 +42,7 @@ use clients::{CLIENTS, Client, Tally};
 use judge::{Difference, Fault, judge};
 use model::{Expected, Record};
 use rig::{Rig, SIGNUP_BONUS};
-use stories::USERS;
+use stories::PEOPLE;
 
 /// How to torture.
 #[derive(Args)]
@@ -113,9 +113,10 @@ pub async fn torture(options: Torture) -> Result<()> {
 async fn run(rig: &mut Rig, rng: &mut Rng, length: Duration) -> Result<()> {
     rig.start().await?;
     let bonus = SIGNUP_BONUS.to_string().parse::<Credits>()?;
-    let api = Arc::new(Api::register(rig.bases(), USERS + 1).await?);
+    rig.offer().await?;
+    let api = Arc::new(Api::register(rig.bases(), rig.stripe(), PEOPLE + 1).await?);
     promote(rig.database_url(), api.admin_id()).await?;
-    api.sign_in(USERS).await?;
+    api.sign_in(PEOPLE).await?;
 
     let begun = Instant::now();
     let (tally, strikes) = (Arc::new(Tally::default()), Strikes::default());
@@ -176,7 +177,7 @@ async fn promote(database_url: &str, id: &str) -> Result<()> {
 /// What differs, of all users, each with their name.
 async fn differences(api: &Api, bonus: Credits, records: &[Record]) -> Result<Vec<Difference>> {
     let mut found = Vec::new();
-    for user in 0..=USERS {
+    for user in 0..=PEOPLE {
         let theirs: Vec<_> = records
             .iter()
             .filter(|record| record.operation.user == user)

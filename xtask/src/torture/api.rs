@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, RwLock},
+    sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
 
@@ -11,11 +11,12 @@ use reqwest::{RequestBuilder, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shared::credits::Credits;
+use tests::{Event, StripeFake};
 use tokio::time::sleep;
 
 use super::{
     ledger::{Balance, Ledger, Row},
-    model::{Kind, Operation, Verdict},
+    model::{Kind, Operation, PACKAGE, Verdict},
     rig::ORIGINS,
 };
 
@@ -35,6 +36,8 @@ pub const LONG_HOLD: Duration = Duration::from_hours(1);
 pub struct Api {
     http: reqwest::Client,
     bases: [String; ORIGINS],
+    /// Where its people pay.
+    pub stripe: Arc<StripeFake>,
     people: Vec<Person>,
     /// Who may grant and refund.
     admin: usize,
@@ -50,7 +53,11 @@ struct Person {
 
 impl Api {
     /// Registers so many people and signs them in. The last of them is to become the admin.
-    pub async fn register(bases: [String; ORIGINS], people: usize) -> Result<Self> {
+    pub async fn register(
+        bases: [String; ORIGINS],
+        stripe: Arc<StripeFake>,
+        people: usize,
+    ) -> Result<Self> {
         let mut api = Self {
             // A connection for every request: where it breaks is the fate of that request alone.
             http: reqwest::Client::builder()
@@ -58,6 +65,7 @@ impl Api {
                 .timeout(PATIENCE)
                 .build()?,
             bases,
+            stripe,
             people: Vec::new(),
             admin: people - 1,
             heard: Mutex::default(),
@@ -123,11 +131,23 @@ impl Api {
                 Ok(answer) => verdict(&answer),
                 Err(_) => ("no answer".to_owned(), Verdict::Unclear),
             };
-            let mut counts = self.heard.lock().expect("no holder panics");
-            *counts.entry(heard).or_default() += 1;
+            self.count(heard);
             return Ok(verdict);
         }
         bail!("a token that was just made is refused");
+    }
+
+    /// Delivers an event of Stripe's once; whether it was accepted.
+    pub async fn deliver(&self, event: &Event, replica: usize) -> bool {
+        let request = self
+            .http
+            .post(format!("{}/api/v1/webhooks/stripe", self.bases[replica]))
+            .header("stripe-signature", self.stripe.sign(&event.body))
+            .body(event.body.clone());
+        let status = receive(request).await.map(|answer| answer.status);
+        let heard = status.as_ref().map_or("no answer", StatusCode::as_str);
+        self.count(format!("{heard} to an event"));
+        matches!(status, Ok(StatusCode::OK))
     }
 
     /// Everything that somebody's ledger says. For a network that is sound.
@@ -175,6 +195,7 @@ impl Api {
                 body["kind"] = (*kind).into();
                 ("grants".to_owned(), body)
             }
+            Kind::Buy { .. } => ("purchases".to_owned(), json!({"packageId": PACKAGE})),
         };
         if let Some(amount) = operation.amount {
             body["amount"] = json!(amount);
@@ -185,6 +206,11 @@ impl Api {
 
 /// Sending and receiving.
 impl Api {
+    fn count(&self, heard: String) {
+        let mut counts = self.heard.lock().expect("no holder panics");
+        *counts.entry(heard).or_default() += 1;
+    }
+
     fn token(&self, user: usize) -> String {
         let token = &self.people[user].token;
         token.read().expect("no holder panics").clone()
@@ -241,8 +267,7 @@ fn read<T: DeserializeOwned>(status: StatusCode, answer: &Answer) -> Result<T> {
 fn verdict(answer: &Answer) -> (String, Verdict) {
     let status = answer.status.as_u16();
     if answer.status.is_success() {
-        let line = serde_json::from_slice(&answer.body)
-            .map(|moved: Moved| moved.hold.or(moved.transaction));
+        let line = serde_json::from_slice(&answer.body).map(|moved: Moved| moved.line());
         let Ok(Some(Line { id, amount })) = line else {
             let what = format!("{status} with a body that cannot be read");
             return (what.clone(), Verdict::Refused(what));
@@ -284,11 +309,22 @@ struct SignedIn {
     access_token: String,
 }
 
-/// An answer to whatever moves credits.
+/// An answer to whatever moves credits, or begins to.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Moved {
     hold: Option<Line>,
     transaction: Option<Line>,
+    purchase_id: Option<String>,
+}
+
+impl Moved {
+    /// A purchase that has only begun moves nothing yet.
+    fn line(self) -> Option<Line> {
+        let amount = Credits::ZERO;
+        let begun = self.purchase_id.map(|id| Line { id, amount });
+        self.hold.or(self.transaction).or(begun)
+    }
 }
 
 #[derive(Deserialize)]

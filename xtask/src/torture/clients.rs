@@ -2,6 +2,7 @@
 //! what it asked and what it heard.
 
 use std::{
+    iter::repeat_n,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -11,7 +12,9 @@ use std::{
 
 use anyhow::{Result, ensure};
 use fastrand::Rng;
+use futures_util::future::try_join_all;
 use shared::credits::Credits;
+use tests::{Event, StripeFake};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -120,6 +123,38 @@ impl Client {
         for (at, verdict) in at.into_iter().zip([one?, other?]) {
             self.hear(at, [verdict]);
             self.clear(at, 0).await?;
+        }
+        Ok(())
+    }
+
+    /// Where it pays.
+    pub fn stripe(&self) -> &StripeFake {
+        &self.api.stripe
+    }
+
+    /// Delivers each event up to three times, all at once and to either replica, each time until
+    /// it is accepted.
+    pub async fn deliver(&self, events: &[Event], rng: &mut Rng) -> Result<()> {
+        let mut due = Vec::new();
+        for event in events {
+            due.extend(repeat_n(event, rng.usize(1..=3)));
+        }
+        rng.shuffle(&mut due);
+        let deliveries = due
+            .into_iter()
+            .map(|event| self.deliver_once(event, rng.usize(0..ORIGINS)));
+        try_join_all(deliveries.collect::<Vec<_>>()).await?;
+        Ok(())
+    }
+
+    async fn deliver_once(&self, event: &Event, mut replica: usize) -> Result<()> {
+        while !self.api.deliver(event, replica).await {
+            ensure!(
+                Instant::now() < self.give_up_at,
+                "{event:?} is never accepted"
+            );
+            sleep(PAUSE).await;
+            replica = (replica + 1) % ORIGINS;
         }
         Ok(())
     }

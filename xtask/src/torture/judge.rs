@@ -1,12 +1,15 @@
 //! The verdict: one user's ledger beside what the model says of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap, HashSet},
+};
 
 use shared::credits::Credits;
 
 use super::{
     ledger::{Ledger, Row},
-    model::{Expected, Kind, Record},
+    model::{BOUGHT, Expected, Kind, Record, taken_back},
 };
 
 /// Something that is not as it must be.
@@ -42,6 +45,7 @@ pub fn judge(bonus: Credits, records: &[&Record], ledger: &Ledger) -> Vec<Differ
     }
     judge.holds(records);
     judge.refunds(records);
+    judge.purchases(records);
     judge.bonus(bonus);
     judge.uncalled();
     judge.sums();
@@ -89,6 +93,10 @@ impl<'a> Judge<'a> {
         for why in &record.contradictions {
             self.find(Fault::Wrong, format!("{label} {why}"));
         }
+        if matches!(operation.kind, Kind::Buy { .. }) {
+            // Known with all of them: no row says which it is of.
+            return;
+        }
         let rows = self.rows(record);
         match (record.expected(), rows.len()) {
             (Expected::Once, 0) => self.find(Fault::Lost, format!("{label} was acknowledged")),
@@ -102,7 +110,7 @@ impl<'a> Judge<'a> {
                 Kind::Spend { .. } | Kind::Hold { .. } => -amount,
                 Kind::Refund { .. } | Kind::Grant { .. } => amount,
                 // Known with its hold.
-                Kind::Capture { .. } | Kind::Void { .. } => continue,
+                Kind::Capture { .. } | Kind::Void { .. } | Kind::Buy { .. } => continue,
             };
             self.effects.insert(&row.id, effect);
         }
@@ -237,6 +245,44 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Whether each paid purchase brought its credits once, and lost what the money was worth
+    /// that went back. Money goes back to those alone who never spend, so that it leaves no debt.
+    fn purchases(&mut self, records: &[&Record]) {
+        let (mut paid, mut to_take_back) = (0, 0);
+        for record in records {
+            if let (Kind::Buy { refunded_cents }, Expected::Once) =
+                (&record.operation.kind, record.expected())
+            {
+                paid += 1;
+                to_take_back += taken_back(*refunded_cents);
+            }
+        }
+        let (mut brought, mut reversed) = (0, 0);
+        for row in &self.ledger.rows {
+            let amount = row.amount.thousandths();
+            let name = row.description.as_deref().unwrap_or_default();
+            if row.r#type == "reversal" {
+                reversed += amount;
+                self.effects.insert(&row.id, -amount);
+            } else if row.r#type == "grant" && name.starts_with("Purchase ") && amount == BOUGHT {
+                brought += 1;
+                self.effects.insert(&row.id, amount);
+            }
+        }
+        for (what, expected, found) in [
+            ("purchases", paid, brought),
+            ("thousandths taken back", to_take_back, reversed),
+        ] {
+            let fault = match found.cmp(&expected) {
+                Ordering::Less => Fault::Lost,
+                Ordering::Equal => continue,
+                Ordering::Greater => Fault::Doubled,
+            };
+            let what = format!("{what}: {found} are there, and must be {expected}");
+            self.find(fault, what);
+        }
+    }
+
     fn bonus(&mut self, bonus: Credits) {
         let is_bonus = |row: &&Row| row.r#type == "grant" && row.description.is_none();
         let rows: Vec<_> = self.ledger.rows.iter().filter(is_bonus).collect();
@@ -292,7 +338,7 @@ impl<'a> Judge<'a> {
             (
                 "totalEarned",
                 balance.total_earned.thousandths(),
-                sum(&["grant"]),
+                sum(&["grant"]) - sum(&["reversal"]),
             ),
             (
                 "totalSpent",

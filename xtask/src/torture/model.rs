@@ -5,6 +5,18 @@
 
 use shared::credits::Credits;
 
+/// What can be bought: no cent of its price is a whole number of thousandths.
+pub const PACKAGE: &str = "odd";
+/// What it brings, in thousandths.
+pub const BOUGHT: i64 = 9_999;
+/// What it costs.
+pub const PRICE_CENTS: i64 = 700;
+
+/// How many thousandths of a purchase are taken back for money of it that was paid back.
+pub const fn taken_back(refunded_cents: i64) -> i64 {
+    BOUGHT * refunded_cents / PRICE_CENTS
+}
+
 /// One thing that is asked of the ledger, however often.
 #[derive(Clone, Debug)]
 pub struct Operation {
@@ -53,6 +65,11 @@ pub enum Kind {
         /// `free` or `paid`.
         kind: &'static str,
     },
+    /// Credits for money. Done is that it was begun; whoever hears so pays it.
+    Buy {
+        /// How much of the money goes back.
+        refunded_cents: i64,
+    },
 }
 
 impl Kind {
@@ -65,12 +82,13 @@ impl Kind {
             Self::Void { .. } => "void",
             Self::Refund { .. } => "refund",
             Self::Grant { .. } => "grant",
+            Self::Buy { .. } => "purchase",
         }
     }
 
     /// Whether asking again does nothing twice.
     pub const fn is_repeatable(&self) -> bool {
-        !matches!(self, Self::Spend { keyed: false })
+        !matches!(self, Self::Spend { keyed: false } | Self::Buy { .. })
     }
 
     /// The codes with which it may be refused.
@@ -80,7 +98,7 @@ impl Kind {
             Self::Capture { .. } => &["HOLD_SETTLED", "HOLD_EXPIRED", "HOLD_EXCEEDED"],
             Self::Void { .. } => &["HOLD_SETTLED", "HOLD_EXPIRED"],
             Self::Refund { .. } => &["REFUND_EXCEEDS_CHARGE"],
-            Self::Grant { .. } => &[],
+            Self::Grant { .. } | Self::Buy { .. } => &[],
         }
     }
 
@@ -182,6 +200,8 @@ impl Record {
             (Some(_), _) => Expected::Once,
             (None, 0) => Expected::Never,
             (None, _) if for_good => Expected::Never,
+            // It may have been begun, but nobody knows what to pay.
+            (None, _) if matches!(self.operation.kind, Kind::Buy { .. }) => Expected::Never,
             (None, _) => Expected::AtMostOnce,
         }
     }
@@ -294,6 +314,20 @@ mod tests {
         void.hear([Verdict::Unclear]);
         void.hear([Verdict::Refused("HOLD_SETTLED".to_owned())]);
         assert_eq!((void.expected(), void.is_open), (Never, false));
+    }
+
+    #[test]
+    fn a_purchase_without_an_answer_is_never_paid() {
+        let mut buy = record(Kind::Buy { refunded_cents: 0 });
+        buy.hear([Verdict::Unclear]);
+        assert_eq!((buy.expected(), buy.is_open), (Never, true));
+        assert!(!buy.operation.kind.is_repeatable());
+    }
+
+    #[test]
+    fn money_that_goes_back_takes_its_credits_along_rounded_down() {
+        let cents = [0, 1, 350, PRICE_CENTS];
+        assert_eq!(cents.map(taken_back), [0, 14, 4_999, BOUGHT]);
     }
 
     /// Credits may have come between the two.

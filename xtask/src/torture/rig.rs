@@ -14,10 +14,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use nix::sys::signal::Signal;
-use tests::free_ports;
+use tests::{StripeFake, free_ports};
 use tokio::{process::Command, time::Instant};
 
-use super::proxy::{Habit, Proxy};
+use super::{
+    model::{BOUGHT, PACKAGE, PRICE_CENTS},
+    proxy::{Habit, Proxy},
+};
 use crate::{
     children::Child,
     origin,
@@ -40,6 +43,10 @@ const START_WITHIN: Duration = Duration::from_mins(1);
 /// Quotas are not what is tortured.
 const LIMIT_SCALE: u32 = 1_000_000;
 
+/// What the origins and their Stripe know each other by.
+const STRIPE_KEY: &str = "sk_test_torture";
+const STRIPE_WEBHOOK_SECRET: &str = "whsec_torture";
+
 /// The programs and the proxies.
 pub struct Rig {
     data_dir: PathBuf,
@@ -49,6 +56,7 @@ pub struct Rig {
     origins: [Origin; ORIGINS],
     faulty: Arc<AtomicBool>,
     wires: Wires,
+    stripe: Arc<StripeFake>,
 }
 
 /// The proxies, which outlast what is behind them.
@@ -96,6 +104,7 @@ impl Rig {
             origins: [origin("origin-1", first), origin("origin-2", second)],
             faulty,
             wires,
+            stripe: Arc::new(StripeFake::start(STRIPE_KEY, STRIPE_WEBHOOK_SECRET).await?),
         })
     }
 
@@ -112,6 +121,11 @@ impl Rig {
     pub fn bases(&self) -> [String; ORIGINS] {
         let base = |proxy: &Proxy| format!("http://127.0.0.1:{}", proxy.port);
         self.wires.origins.each_ref().map(base)
+    }
+
+    /// Where people pay.
+    pub fn stripe(&self) -> Arc<StripeFake> {
+        self.stripe.clone()
     }
 
     /// The database as its owner, past the proxy.
@@ -213,9 +227,22 @@ impl Rig {
 
     /// Has the origin compare all that is in the ledger with itself; returns what it says.
     pub async fn verify(&self) -> Result<String> {
+        self.operate(&["ledger", "verify"]).await
+    }
+
+    /// Offers the package that people buy.
+    pub async fn offer(&self) -> Result<()> {
+        let credits = format!("--credits={}.{:03}", BOUGHT / 1_000, BOUGHT % 1_000);
+        let price = format!("--price-cents={PRICE_CENTS}");
+        let set = ["packages", "set", PACKAGE, &credits, &price];
+        self.operate(&set).await.map(drop)
+    }
+
+    /// What an operator's command says.
+    async fn operate(&self, arguments: &[&str]) -> Result<String> {
         let mut origin = Command::new(program());
         origin
-            .args(["ledger", "verify"])
+            .args(arguments)
             .env("DATABASE_URL", &self.cluster.url);
         tools::output(&mut origin).await
     }
@@ -254,6 +281,9 @@ impl Rig {
             .env("CREDITS_SIGNUP_BONUS", SIGNUP_BONUS.to_string())
             // Whether midnight was passed is not what is tortured.
             .env("CREDITS_DAILY", "0")
+            .env("STRIPE_SECRET_KEY", STRIPE_KEY)
+            .env("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET)
+            .env("STRIPE_API_BASE", &self.stripe.url)
             .env("RUST_LOG", "info");
         Ok(origin)
     }

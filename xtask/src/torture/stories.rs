@@ -6,10 +6,17 @@ use fastrand::Rng;
 use shared::credits::Credits;
 use tokio::time::sleep;
 
-use super::{api::SHORT_HOLD, clients::Client, model::Kind};
+use super::{
+    api::SHORT_HOLD,
+    clients::Client,
+    model::{Kind, PRICE_CENTS},
+};
 
 /// Whose credits are moved. The first two are hot: half of all stories are about them.
 pub const USERS: usize = 24;
+/// With those whose money goes back. They only buy: what they never spend is still there when it
+/// is taken back.
+pub const PEOPLE: usize = USERS + 3;
 
 // In thousandths of a credit. Grants bring a little less than charges take, so that whoever has
 // little goes on having little.
@@ -41,12 +48,13 @@ impl<'a> Story<'a> {
 
     /// Tells it. Another kind of thing that happens to credits is another arm here.
     pub async fn tell(mut self) -> Result<()> {
-        match self.rng.u8(0..12) {
+        match self.rng.u8(0..14) {
             0..3 => self.spend(true).await.map(drop),
             3..5 => self.spend(false).await.map(drop),
             5..8 => self.hold().await,
             8..10 => self.refund().await,
-            _ => self.grant().await,
+            10..12 => self.grant().await,
+            _ => self.buy().await,
         }
     }
 
@@ -134,6 +142,41 @@ impl<'a> Story<'a> {
             self.ask(Kind::Refund { charge }, part).await?;
         }
         Ok(())
+    }
+
+    /// A purchase, and all that Stripe tells of it: at once, so that a refund of the money may
+    /// overtake the payment.
+    async fn buy(&mut self) -> Result<()> {
+        let mut refunds = Vec::new();
+        if self.rng.bool() {
+            self.user = self.rng.usize(USERS..PEOPLE);
+            let mut left = PRICE_CENTS;
+            while left > 0 && self.rng.u8(0..4) > 0 {
+                let cents = self.rng.i64(1..=left);
+                refunds.push(cents);
+                left -= cents;
+            }
+        }
+        let refunded_cents = refunds.iter().sum();
+        let begun = self.ask(Kind::Buy { refunded_cents }, None).await?;
+        let Some((purchase, _)) = begun else {
+            return Ok(());
+        };
+        let stripe = self.client.stripe();
+        let session = stripe.session_of(&purchase);
+        let mut events = Vec::new();
+        if self.rng.bool() {
+            events.extend(stripe.pay_later(&session));
+        }
+        events.extend(stripe.pay(&session));
+        if self.rng.bool() {
+            // The same money, told by another event.
+            events.extend(stripe.pay(&session));
+        }
+        for cents in refunds {
+            events.extend(stripe.refund(&session, cents));
+        }
+        self.client.deliver(&events, &mut self.rng).await
     }
 
     async fn captured(&mut self) -> Result<Done> {

@@ -200,3 +200,37 @@ fn no_more_comes_back_than_was_charged() {
     case.row("refund", "again", 11, 101);
     assert!(case.faults().contains(&Fault::Doubled));
 }
+
+/// Half of the money of one purchase went back.
+#[test]
+fn a_purchase_brings_its_credits_once() {
+    let mut case = case();
+    case.done(
+        Kind::Buy {
+            refunded_cents: 350,
+        },
+        "bought",
+        BOUGHT,
+    );
+    case.row("grant", "Purchase of 9.999 credits", 9_999, 10_099);
+    case.ledger.balance.total_earned = credits(10_099);
+    assert_eq!(case.faults(), [Fault::Lost], "nothing was taken back");
+    case.row("reversal", "half", 4_999, 5_100);
+    case.ledger.balance.total_earned = credits(5_100);
+    assert_eq!(case.faults(), []);
+    case.row("grant", "Purchase of 9.999 credits", 9_999, 15_099);
+    case.ledger.rows[3].id = "again".to_owned();
+    case.ledger.balance.total_earned = credits(15_099);
+    assert_eq!(case.faults(), [Fault::Doubled]);
+}
+
+#[test]
+fn a_purchase_that_was_not_paid_brings_nothing() {
+    let mut case = case();
+    let buy = Kind::Buy { refunded_cents: 0 };
+    case.record(buy, "unheard", BOUGHT, Verdict::Unclear);
+    assert_eq!(case.faults(), []);
+    case.row("grant", "Purchase of 9.999 credits", 9_999, 10_099);
+    case.ledger.balance.total_earned = credits(10_099);
+    assert_eq!(case.faults(), [Fault::Doubled]);
+}
