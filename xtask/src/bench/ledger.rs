@@ -101,7 +101,7 @@ impl<'a> Bench<'a> {
         let mut rounds = Vec::new();
         for number in 1..=ROUNDS {
             eprintln!("round {number} of {ROUNDS}");
-            rounds.push(bench.round().await?);
+            rounds.push(bench.round(number).await?);
         }
         let mut figures = throughput(&rounds);
         let beside_bare = one_connection(&rounds);
@@ -114,12 +114,16 @@ impl<'a> Bench<'a> {
         Ok(figures)
     }
 
-    /// Floors and loads take turns, each floor right before the load that has a goal against it.
-    async fn round(&mut self) -> Result<Round> {
+    /// Every load, with the floors that have a goal beside their loads: before them in one round
+    /// and after them in the next, since whoever is second waits for what the first has dirtied.
+    async fn round(&mut self, number: usize) -> Result<Round> {
+        let floors_first = number % 2 == 1;
         let mut round = Round::default();
         let within = self.within;
         for (spread, connections) in loads() {
-            self.floor_of(spread, connections, &mut round).await?;
+            if floors_first {
+                self.floor_of(spread, connections, &mut round).await?;
+            }
             let turns = spread.draw(self.users.rich.len());
             let outcome = self
                 .load(&case(spread, connections), |users| {
@@ -127,10 +131,11 @@ impl<'a> Bench<'a> {
                 })
                 .await?;
             round.rates.push(outcome.rate());
-            if (spread, connections) == (Spread::OneUser, 1) {
-                round.one_connection = percentile(&outcome.latencies, 50)?;
+            if !floors_first {
+                self.floor_of(spread, connections, &mut round).await?;
             }
         }
+        self.latencies(&mut round).await?;
         Ok(round)
     }
 
@@ -144,14 +149,33 @@ impl<'a> Bench<'a> {
                 round.one_row = self.floors.one_row(self.within).await?;
                 eprintln!("  {ONE_ROW}: {:.0}/s", round.one_row);
             }
-            (Spread::OneUser, 1) => {
-                let user = self.users.rich.last().context("somebody is rich")?;
-                let latencies = self.floors.bare_statement(user, self.within).await?;
-                round.bare_statement = percentile(&latencies, 50)?;
-                eprintln!("  {BARE}: {:.0} µs", round.bare_statement);
-            }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// The bare statement and a use, one after the other over one connection each, in turns of a
+    /// second, and the other one first each time.
+    async fn latencies(&mut self, round: &mut Round) -> Result<()> {
+        let turn = Duration::from_secs(1);
+        let turns = Spread::OneUser.draw(self.users.rich.len());
+        let (mut bare, mut ours) = (Vec::new(), Vec::new());
+        for number in 0..2 * self.within.as_secs() {
+            // Bare, ours, ours, bare, and so on.
+            if number % 4 == 0 || number % 4 == 3 {
+                let user = self.users.rich.last().context("somebody is rich")?;
+                bare.extend(self.floors.bare_statement(user, turn).await?);
+            } else {
+                let use_of = |users: &Users| load::closed(users, &turns, 1, turn);
+                ours.extend(self.load("a use alone", use_of).await?.latencies);
+            }
+        }
+        round.bare_statement = percentile(bare, 50)?;
+        round.one_connection = percentile(ours, 50)?;
+        eprintln!(
+            "  {BARE}: {:.0} µs, a use: {:.0} µs",
+            round.bare_statement, round.one_connection
+        );
         Ok(())
     }
 
@@ -168,8 +192,8 @@ impl<'a> Bench<'a> {
                 })
                 .await?;
             eprintln!("    {} of {} were sent late", outcome.late, outcome.uses);
-            p50s.push(percentile(&outcome.latencies, 50)?);
-            p99s.push(percentile(&outcome.latencies, 99)?);
+            p50s.push(percentile(outcome.latencies.clone(), 50)?);
+            p99s.push(percentile(outcome.latencies, 99)?);
         }
         let limit = MAX_P99.as_secs_f64() * 1e6;
         let figure = |percent: &str, latencies, peer, goal| {
@@ -286,9 +310,10 @@ fn figure(
 }
 
 /// The smallest that so many in a hundred do not exceed, in microseconds.
-fn percentile(sorted: &[Duration], percent: usize) -> Result<f64> {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    let at = sorted.get(rank.saturating_sub(1));
+fn percentile(mut latencies: Vec<Duration>, percent: usize) -> Result<f64> {
+    latencies.sort_unstable();
+    let rank = (latencies.len() * percent).div_ceil(100);
+    let at = latencies.get(rank.saturating_sub(1));
     Ok(at.context("nothing was charged")?.as_secs_f64() * 1e6)
 }
 
@@ -298,13 +323,13 @@ mod tests {
 
     #[test]
     fn a_percentile_is_one_of_the_latencies() {
-        let sorted: Vec<_> = (1..=200).map(Duration::from_micros).collect();
+        let latencies: Vec<_> = (1..=200).rev().map(Duration::from_micros).collect();
         for (percent, expected) in [(1, 2.0), (50, 100.0), (99, 198.0), (100, 200.0)] {
-            let found = percentile(&sorted, percent).expect("there are latencies");
+            let found = percentile(latencies.clone(), percent).expect("there are latencies");
             assert!((found - expected).abs() < 1e-6, "{percent}: {found}");
         }
-        let only = [Duration::from_micros(7)];
-        assert!(percentile(&only, 99).is_ok_and(|only| (only - 7.0).abs() < 1e-6));
-        assert!(percentile(&[], 50).is_err());
+        let only = vec![Duration::from_micros(7)];
+        assert!(percentile(only, 99).is_ok_and(|only| (only - 7.0).abs() < 1e-6));
+        assert!(percentile(Vec::new(), 50).is_err());
     }
 }

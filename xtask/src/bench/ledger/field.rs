@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ::tests::free_ports;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use sqlx::{PgPool, query_as, raw_sql};
 use tokio::process::Command;
@@ -112,7 +112,13 @@ impl Field {
         let mut verify = Command::new(&self.program);
         verify.args(["ledger", "verify"]);
         verify.env("DATABASE_URL", &self.database_url);
-        tools::output(&mut verify).await?;
+        let verified = verify.kill_on_drop(true).output().await?;
+        ensure!(
+            verified.status.success(),
+            "the ledger does not add up ({}):\n{}",
+            verified.status,
+            String::from_utf8_lossy(&verified.stdout)
+        );
         Ok(())
     }
 

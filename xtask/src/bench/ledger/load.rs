@@ -27,7 +27,7 @@ pub struct Outcome {
     pub uses: u32,
     /// Charges that were answered, each of one credit.
     pub charges: u32,
-    /// How long each of those charges took, the shortest first.
+    /// How long each of those charges took, in no order.
     pub latencies: Vec<Duration>,
     /// Requests that were sent later than they were due.
     pub late: u32,
@@ -52,7 +52,6 @@ impl Outcome {
             all.latencies.extend(one.latencies);
             all.late += one.late;
         }
-        all.latencies.sort_unstable();
         all
     }
 }
