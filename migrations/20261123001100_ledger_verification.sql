@@ -113,6 +113,30 @@ BEGIN
     ) u ON u.user_id = b.user_id
     WHERE coalesce(u.spent, 0) <> b.total_spent;
 
+    -- A payment brought its credits once, less what was paid back of it.
+    RETURN QUERY
+    SELECT c.rule, p.user_id, p.lots[1], c.expected::bigint, c.actual::bigint
+    FROM credits.purchases p CROSS JOIN LATERAL (VALUES
+        (
+            'a paid purchase brought its credits, less what was paid back',
+            p.credits - p.taken_back,
+            (SELECT coalesce(sum(g.amount), 0) FROM credits.grants g
+             WHERE g.user_id = p.user_id AND g.version = ANY (p.lots))
+            - (SELECT coalesce(sum(t.amount), 0) FROM credits.transactions t
+               WHERE t.user_id = p.user_id AND t.of_version = p.lots[1] AND t.type = 'reversal')
+        ),
+        ('what is taken back is what was paid back', credits.to_take_back(p), p.taken_back)
+    ) AS c (rule, expected, actual)
+    WHERE p.state = 'paid' AND c.expected IS DISTINCT FROM c.actual;
+    RETURN QUERY
+    SELECT 'a lot that was bought belongs to a purchase', g.user_id, NULL::bigint, coalesce(l.count, 0)::bigint, g.count
+    FROM (
+        SELECT n.user_id, count(*) AS count FROM credits.grants n WHERE n.source = 'purchase' GROUP BY n.user_id
+    ) g LEFT JOIN (
+        SELECT n.user_id, sum(cardinality(n.lots)) AS count FROM credits.purchases n GROUP BY n.user_id
+    ) l ON l.user_id = g.user_id
+    WHERE coalesce(l.count, 0) <> g.count;
+
     -- Nothing expires unseen.
     RETURN QUERY
     SELECT 'balance.due_at is not after the first expiry', b.user_id, NULL::bigint,

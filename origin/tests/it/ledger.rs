@@ -251,6 +251,22 @@ async fn verification_sees_what_does_not_add_up(db: PgPool) {
              SELECT user_id, 4, gen_random_uuid(), 'refund', 1001, 0, 0, 3, now() FROM credits.balances",
             "refunds stay within their charge",
         ),
+        (
+            "INSERT INTO credits.purchases (user_id, id, package_id, credits, price_cents, currency, state, payment_intent, paid_at)
+             SELECT user_id, gen_random_uuid(), 'p', 1, 1, 'eur', 'paid', 'pi', now() FROM credits.balances",
+            "a paid purchase brought its credits, less what was paid back",
+        ),
+        (
+            "WITH paid AS (
+                 INSERT INTO credits.stripe_payments (payment_intent, refunded_cents) VALUES ('pi', 1)
+             ) INSERT INTO credits.purchases (user_id, id, package_id, credits, price_cents, currency, state, payment_intent, paid_at)
+             SELECT user_id, gen_random_uuid(), 'p', 1, 1, 'eur', 'paid', 'pi', now() FROM credits.balances",
+            "what is taken back is what was paid back",
+        ),
+        (
+            "UPDATE credits.grants SET source = 'purchase' WHERE source = 'signup'",
+            "a lot that was bought belongs to a purchase",
+        ),
     ] {
         let mut tampered = db.begin().await.expect("a transaction");
         sqlx::query(tampering)
