@@ -4,7 +4,7 @@
 //! Clients move the credits of few users through two origins ([`clients`]), over a network that
 //! cuts connections ([`proxy`]), while origins are killed and Postgres crashes ([`chaos`]). What
 //! was answered says what must be in the ledger ([`model`]); at the end that is compared with
-//! all that is there ([`judge`]).
+//! all that is there (`judge`).
 
 mod api;
 mod chaos;

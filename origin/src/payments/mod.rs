@@ -1,6 +1,6 @@
 //! Payments: credits for money, which Stripe collects on a page of its own. A purchase is written
 //! down before Stripe hears of it; what it brings, Stripe's events decide. They come late, twice
-//! and in any order: [`webhook`] reads what one says, and the database brings the ledger to what
+//! and in any order: `webhook` reads what one says, and the database brings the ledger to what
 //! all of them come to.
 
 mod routes;
