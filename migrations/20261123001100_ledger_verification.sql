@@ -116,14 +116,16 @@ BEGIN
     -- A payment brought its credits once, less what was paid back of it.
     RETURN QUERY
     SELECT c.rule, p.user_id, p.lots[1], c.expected::bigint, c.actual::bigint
-    FROM credits.purchases p CROSS JOIN LATERAL (VALUES
+    FROM credits.purchases p LEFT JOIN (
+        SELECT t.user_id, t.of_version, sum(t.amount) AS amount FROM credits.transactions t
+        WHERE t.type = 'reversal' GROUP BY t.user_id, t.of_version
+    ) r ON r.user_id = p.user_id AND r.of_version = p.lots[1]
+    CROSS JOIN LATERAL (VALUES
         (
             'a paid purchase brought its credits, less what was paid back',
             p.credits - p.taken_back,
             (SELECT coalesce(sum(g.amount), 0) FROM credits.grants g
-             WHERE g.user_id = p.user_id AND g.version = ANY (p.lots))
-            - (SELECT coalesce(sum(t.amount), 0) FROM credits.transactions t
-               WHERE t.user_id = p.user_id AND t.of_version = p.lots[1] AND t.type = 'reversal')
+             WHERE g.user_id = p.user_id AND g.version = ANY (p.lots)) - coalesce(r.amount, 0)
         ),
         ('what is taken back is what was paid back', credits.to_take_back(p), p.taken_back)
     ) AS c (rule, expected, actual)
