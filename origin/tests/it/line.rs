@@ -1,6 +1,5 @@
 //! A line to Postgres that can be cut.
 
-use origin::rim;
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -51,12 +50,7 @@ impl Line {
     /// An origin at the other end.
     pub async fn origin(&self) -> Origin {
         let origin = Origin::on(self.options.clone(), &[]);
-        origin
-            .app
-            .keys
-            .reload(origin.app.db.pool(), rim::now())
-            .await
-            .expect("the keys load");
+        origin.load_keys().await;
         origin
     }
 

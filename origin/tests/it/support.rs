@@ -92,13 +92,17 @@ impl Origin {
 
     pub async fn start_with(db: &PgPool, flags: &[&str]) -> Self {
         let origin = Self::on((*db.connect_options()).clone(), flags);
+        origin.load_keys().await;
         origin
-            .app
+    }
+
+    /// Reads the signing keys, or makes them.
+    pub async fn load_keys(&self) {
+        self.app
             .keys
-            .reload(origin.app.db.pool(), rim::now())
+            .reload(self.app.db.pool(), rim::now())
             .await
             .expect("the keys load");
-        origin
     }
 
     /// Without a look at the database.
