@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,19 +30,22 @@ use crate::{
 /// How many verified tokens are kept: 32 MB when full.
 const KEPT_TOKENS: usize = 16_384;
 
-/// What handlers work with. Cheap to clone.
+/// What handlers work with. Every request clones it several times: that is one count.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+/// The parts.
+pub struct Parts {
     /// What the operator said.
-    pub config: Arc<Config>,
+    pub config: Config,
     /// The database, under the runtime role.
     pub db: Db,
     /// The signing keys.
-    pub keys: Arc<Keys>,
+    pub keys: Keys,
     /// What access tokens of ours say about where they are from and for.
-    pub expect: Arc<Expect>,
+    pub expect: Expect,
     /// Tokens whose signature was verified before.
-    tokens: Arc<Mutex<Tokens>>,
+    tokens: Mutex<Tokens>,
     /// The password queue.
     pub passwords: Passwords,
     /// The ledger.
@@ -49,7 +53,15 @@ pub struct App {
     /// Who collects money, if anybody does.
     pub stripe: Option<Stripe>,
     /// Refreshes of one session.
-    pub refreshes: Arc<Limit<SessionId>>,
+    pub refreshes: Limit<SessionId>,
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl App {
@@ -57,24 +69,24 @@ impl App {
     pub fn new(config: Config) -> anyhow::Result<Self> {
         let redis = config.redis_url.clone().map(limits::connect).transpose()?;
         let db = Db::new(config.database.database_url.clone(), config.database_pool);
-        Ok(Self {
-            keys: Arc::new(Keys::new(config.sealing.key_encryption_key.clone())),
-            expect: Arc::new(Expect {
+        Ok(Self(Arc::new(Parts {
+            keys: Keys::new(config.sealing.key_encryption_key.clone()),
+            expect: Expect {
                 issuer: config.public_url.as_str().to_owned(),
                 audience: config.token_audience.clone(),
-            }),
-            tokens: Arc::new(Mutex::new(Tokens::new(KEPT_TOKENS))),
+            },
+            tokens: Mutex::new(Tokens::new(KEPT_TOKENS)),
             passwords: Passwords::new(&config.passwords)?,
             ledger: Ledger::new(db.clone(), config.credits),
             stripe: config.stripe.client()?,
-            refreshes: Arc::new(Limit::new(
+            refreshes: Limit::new(
                 "refresh",
                 Quota::per_minute(60).scaled(config.limit_scale),
                 redis,
-            )),
-            config: Arc::new(config),
+            ),
+            config,
             db,
-        })
+        })))
     }
 
     /// Tokens whose signature was verified before.

@@ -8,6 +8,7 @@ use std::{
 use anyhow::Context;
 use axum::Router;
 use clap::{CommandFactory, Parser, error::ErrorKind};
+use mimalloc::MiMalloc;
 use origin::{
     App, MIGRATOR,
     apps::{self, NewApp, ServiceKey},
@@ -21,6 +22,9 @@ use shared::{
 use sqlx::{Connection, PgConnection};
 use tokio::{net::TcpListener, signal};
 use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
