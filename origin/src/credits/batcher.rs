@@ -16,7 +16,7 @@ use metrics::{counter, histogram};
 use sqlx::PgConnection;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    task::{JoinHandle, yield_now},
     time::{Instant, sleep, timeout},
 };
 
@@ -142,19 +142,26 @@ impl Lane {
             return None;
         }
         // Those that wait leave room for others, or one key sent often would hold up everybody.
-        for _ in 0..MOST_IN_A_BATCH {
-            let Ok(job) = self.jobs.try_recv() else { break };
-            come.push(job);
+        let most = come.len() + MOST_IN_A_BATCH;
+        // Requests that are being read come along, for one more in a batch costs little. When a
+        // turn of everything else brings none, nothing is waited for.
+        loop {
+            yield_now().await;
+            let before = come.len();
+            while come.len() < most
+                && let Ok(job) = self.jobs.try_recv()
+            {
+                come.push(job);
+            }
+            if come.len() == before || come.len() == most {
+                break;
+            }
         }
         let (mut batch, mut claims) = (Vec::new(), HashSet::new());
         for job in come {
             if Instant::now() > job.give_up_at {
                 refuse(job, Error::QueueFull);
-            } else if job
-                .operation
-                .claim()
-                .is_none_or(|claim| claims.insert(claim))
-            {
+            } else if claims.insert(job.operation.claim()) {
                 batch.push(job);
             } else if self.waiting.len() < MOST_IN_A_BATCH {
                 self.waiting.push(job);
