@@ -47,12 +47,7 @@ async fn open(
     charger.charges_for(&order.app_id)?;
     let (user, by) = charger.wallet(order.user_id)?;
     let lifetime = TimeDelta::seconds(order.expires_in.secs().into());
-    let operation = Operation {
-        id: rim::new_id(),
-        user,
-        by,
-        order: Order::Hold(order),
-    };
+    let operation = Operation::new(rim::new_id(), user, by, Order::Hold(order));
     let posted = app.ledger.post(operation).await?;
     let opened = posted.transaction;
     let held = Held {
@@ -127,11 +122,6 @@ async fn settle(
     order: Order,
 ) -> Result<(HeaderMap, Json<Spent>), Failure> {
     let (user, by) = charger.wallet(named)?;
-    let operation = Operation {
-        id: rim::new_id(),
-        user,
-        by,
-        order,
-    };
+    let operation = Operation::new(rim::new_id(), user, by, order);
     Ok(answer(app.ledger.post(operation).await?))
 }

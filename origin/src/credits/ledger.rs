@@ -63,9 +63,10 @@ pub async fn post(
     sqlx::query_as!(
         Outcome,
         r#"SELECT outcome AS "kind!", transaction_id, amount, free, paid, created_at, app_id, description
-           FROM credits.post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"#,
+           FROM credits.post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+           ORDER BY place"#,
         &each(operations, Operation::kind) as &[&str],
-        &each(operations, |operation| operation.id.uuid()),
+        &each(operations, |operation| operation.id().uuid()),
         &each(operations, |operation| operation.user.uuid()),
         &each(operations, session) as &[Option<Uuid>],
         &each(operations, Operation::app) as &[Option<&str>],

@@ -142,10 +142,22 @@ impl Ledger {
     pub async fn post(&self, operation: Operation) -> Result<Posted, Failure> {
         let (operation, outcome) = self.batcher.submit(operation).await?;
         let required = operation.amount().unwrap_or_default();
-        let metadata = operation.metadata().cloned();
-        let mut posted = conclude(operation.kind(), required, outcome)?;
-        posted.transaction.metadata = metadata;
-        Ok(posted)
+        let Posted {
+            transaction: said,
+            replayed,
+        } = conclude(operation.kind(), required, outcome)?;
+        // The ledger tells of a settlement what its hold was for; of a charge it was just told.
+        let ours = |text: Option<&str>| text.map(str::to_owned);
+        let transaction = Transaction {
+            app_id: said.app_id.or_else(|| ours(operation.app())),
+            description: said.description.or_else(|| ours(operation.description())),
+            metadata: operation.metadata().cloned(),
+            ..said
+        };
+        Ok(Posted {
+            transaction,
+            replayed,
+        })
     }
 
     /// What somebody has, the day's free credits included; an app sees that of its own people.

@@ -8,6 +8,7 @@ use shared::{
     credits::Credits,
     ids::{SessionId, TransactionId, UserId},
 };
+use uuid::Uuid;
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -22,8 +23,7 @@ pub enum By {
 /// after a lost connection finds itself by.
 #[derive(Clone, Debug)]
 pub struct Operation {
-    /// The id of the transaction that it becomes.
-    pub id: TransactionId,
+    id: TransactionId,
     /// Whose wallet.
     pub user: UserId,
     /// Who asks.
@@ -53,28 +53,29 @@ pub enum Order {
     },
 }
 
-/// What two operations of one batch must not share: the second would not see the first.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Claim {
-    /// An idempotency key of an app.
-    Key(UserId, String, String),
-    /// A hold.
-    Hold(UserId, TransactionId),
-}
-
 impl Operation {
-    /// What it claims for itself in a batch.
-    pub fn claim(&self) -> Option<Claim> {
-        match (&self.order, self.key()) {
-            (Order::Capture { hold, .. } | Order::Void { hold }, _) => {
-                Some(Claim::Hold(self.user, *hold))
-            }
-            (_, Some(key)) => {
-                let app = self.app().unwrap_or_default().to_owned();
-                Some(Claim::Key(self.user, app, key))
-            }
-            (_, None) => None,
+    /// Something to be done. What has an idempotency key is named by it; `fresh` names what has none.
+    pub fn new(fresh: TransactionId, user: UserId, by: By, order: Order) -> Self {
+        let mut operation = Self {
+            id: fresh,
+            user,
+            by,
+            order,
+        };
+        if let Some(key) = operation.key() {
+            operation.id = id_by_key(operation.app().unwrap_or_default(), &key);
         }
+        operation
+    }
+
+    /// The id of the transaction that it becomes.
+    pub const fn id(&self) -> TransactionId {
+        self.id
+    }
+
+    /// What no two of a batch must share, for the second would not see the first.
+    pub fn claim(&self) -> (UserId, TransactionId) {
+        (self.user, self.hold().unwrap_or(self.id))
     }
 
     /// Whether it gives back, which a batch does before it takes.
@@ -178,6 +179,15 @@ impl Operation {
         ]);
         fingerprint(&values)
     }
+}
+
+/// The name of what has a key: the first half of a SHA-256, as a UUID of version 8 (RFC 9562 §5.8).
+/// Neither part can hold a line break.
+fn id_by_key(app: &str, key: &str) -> TransactionId {
+    let hash: [u8; 32] = Sha256::digest(format!("{app}\n{key}")).into();
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash[..16]);
+    Uuid::new_v8(half).into()
 }
 
 /// A hash of values, to tell the same request from another.

@@ -112,12 +112,7 @@ async fn use_credits(
     order.idempotency_key = one_key(&headers, order.idempotency_key.take())?;
     charger.charges_for(&order.app_id)?;
     let (user, by) = charger.wallet(order.user_id)?;
-    let spend = Operation {
-        id: rim::new_id(),
-        user,
-        by,
-        order: Order::Spend(order),
-    };
+    let spend = Operation::new(rim::new_id(), user, by, Order::Spend(order));
     Ok(answer(app.ledger.post(spend).await?))
 }
 

@@ -25,12 +25,15 @@ async fn refusal(db: &PgPool, statement: &'static str) -> (String, Option<String
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn a_transaction_that_does_not_sum_to_zero_is_refused(db: PgPool) {
     Origin::start(&db).await.register("ada@example.org").await;
-    let unbalanced = "INSERT INTO credits.entries (user_id, version, account, amount, balance_after)
-        SELECT user_id, 9, account, amount, after FROM credits.balances,
-            (VALUES ('free', 5, 5::bigint), ('issuance', -4, NULL)) AS entry (account, amount, after)";
+    let unbalanced = "INSERT INTO credits.transactions
+            (user_id, version, id, type, amount, free_after, paid_after, free, issuance, created_at)
+        SELECT user_id, 9, gen_random_uuid(), 'grant', 5, 5, 0, 5, -4, now() FROM credits.balances";
     assert_eq!(
         refusal(&db, unbalanced).await,
-        ("23514".to_owned(), Some("entries_sum_to_zero".to_owned()))
+        (
+            "23514".to_owned(),
+            Some("transactions_sum_to_zero".to_owned())
+        )
     );
 }
 
@@ -40,9 +43,6 @@ async fn the_past_cannot_be_changed(db: PgPool) {
     let ada = origin.join("ada@example.org").await;
     origin.spend(&ada, 1.0, None).await;
     for statement in [
-        "UPDATE credits.entries SET amount = 1",
-        "DELETE FROM credits.entries",
-        "TRUNCATE credits.entries",
         "UPDATE credits.transactions SET amount = 1",
         "DELETE FROM credits.transactions",
         "TRUNCATE credits.transactions",
@@ -83,9 +83,9 @@ async fn nothing_goes_below_zero(db: PgPool) {
             "grants_remaining_within",
         ),
         (
-            "INSERT INTO credits.entries (user_id, version, account, amount, balance_after)
-             SELECT user_id, 9, 'free', -1, -1 FROM credits.balances",
-            "entries_never_overdrawn",
+            "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, created_at)
+             SELECT user_id, 9, gen_random_uuid(), 'spend', 1, -1, 0, now() FROM credits.balances",
+            "transactions_never_overdrawn",
         ),
     ] {
         assert_eq!(
@@ -226,15 +226,15 @@ async fn verification_sees_what_does_not_add_up(db: PgPool) {
         ("UPDATE credits.grants SET expires_at = now() + interval '1 day'", "balance.due_at is not after the first expiry"),
         ("UPDATE credits.usage SET spent = spent + 1", "usage is what was spent"),
         (
-            "INSERT INTO credits.entries (user_id, version, account, amount) SELECT user_id, 9, account, amount
-             FROM credits.balances, (VALUES ('issuance', 5::bigint), ('expired', -5)) AS e (account, amount)",
-            "a transaction has entries, and they sum to zero",
+            "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, created_at)
+             SELECT user_id, 4, gen_random_uuid(), 'grant', 1, free, paid, now() FROM credits.balances",
+            "a transaction moves something",
         ),
         (
-            "INSERT INTO credits.entries (user_id, version, account, amount, balance_after)
-             SELECT user_id, 9, account, amount, after
-             FROM credits.balances, (VALUES ('free', 5::bigint, 7::bigint), ('issuance', -5, NULL)) AS e (account, amount, after)",
-            "entry.balance_after is the sum up to it",
+            "INSERT INTO credits.transactions
+                 (user_id, version, id, type, amount, free_after, paid_after, free, issuance, created_at)
+             SELECT user_id, 4, gen_random_uuid(), 'grant', 5, 7, 0, 5, -5, now() FROM credits.balances",
+            "what a transaction leaves is the sum up to it",
         ),
         (
             "INSERT INTO credits.allocations (user_id, version, grant_version, amount)
@@ -294,11 +294,20 @@ async fn post(db: &PgPool, charges: &[(&str, i64, Option<&str>)]) -> Vec<String>
     sqlx::query_scalar(
         "SELECT outcome FROM credits.post(
              array_fill('spend'::text, ARRAY[cardinality($1)]),
-             ARRAY(SELECT gen_random_uuid() FROM unnest($1)), $1,
+             ARRAY(
+                 -- As the origin names what has a key.
+                 SELECT CASE WHEN key IS NULL THEN gen_random_uuid() ELSE
+                     encode(set_byte(set_byte(h, 6, get_byte(h, 6) & 15 | 128), 8, get_byte(h, 8) & 63 | 128), 'hex')::uuid
+                 END
+                 FROM unnest($3::text[]) WITH ORDINALITY AS k (key, i),
+                      substr(sha256(convert_to(E'app\\n' || key, 'UTF8')), 1, 16) AS h
+                 ORDER BY i
+             ), $1,
              ARRAY(SELECT coalesce((SELECT id FROM auth.sessions WHERE user_id = u), gen_random_uuid()) FROM unnest($1) u),
              array_fill('app'::text, ARRAY[cardinality($1)]), $2, array_fill('d'::text, ARRAY[cardinality($1)]),
              array_fill(NULL::jsonb, ARRAY[cardinality($1)]), $3, array_fill('x'::bytea, ARRAY[cardinality($1)]),
-             array_fill(NULL::uuid, ARRAY[cardinality($1)]), array_fill(0, ARRAY[cardinality($1)]), false, 5000, false)",
+             array_fill(NULL::uuid, ARRAY[cardinality($1)]), array_fill(0, ARRAY[cardinality($1)]), false, 5000, false)
+         ORDER BY place",
     )
     .bind(&users)
     .bind(&amounts)

@@ -11,6 +11,7 @@ mod holds;
 mod keys;
 mod ledger;
 mod line;
+mod migrations;
 mod outage;
 mod payments;
 mod privileges;

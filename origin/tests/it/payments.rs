@@ -283,11 +283,11 @@ async fn an_event_takes_effect_whole_or_not_at_all(db: PgPool) {
     let shop = Shop::open(&db).await;
     let session = shop.checkout().await;
     let paid = shop.stripe.pay(&session).pop().expect("an event");
-    let rename = "ALTER TABLE credits.entries RENAME TO moved";
+    let rename = "ALTER TABLE credits.grants RENAME TO moved";
     sqlx::query(rename).execute(&db).await.expect("renamed");
     let answer = shop.post(&paid.body, &shop.stripe.sign(&paid.body)).await;
     answer.is_problem(500, "INTERNAL");
-    let back = "ALTER TABLE credits.moved RENAME TO entries";
+    let back = "ALTER TABLE credits.moved RENAME TO grants";
     sqlx::query(back).execute(&db).await.expect("renamed");
     assert_eq!(shop.latest().await[0], "pending");
     let traces = "SELECT (SELECT count(*) FROM credits.stripe_payments) + (SELECT count(*) FROM credits.stripe_events)";

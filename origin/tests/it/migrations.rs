@@ -1,0 +1,64 @@
+//! What migrations do to a ledger that is there already.
+
+use origin::MIGRATOR;
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::support::{assert_ledger_adds_up, count};
+
+/// The last migration whose transactions had their entries in a table beside them.
+const ENTRIES_BESIDE: i64 = 20_261_123_001_100;
+
+/// Somebody with 150 credits, as an early schema kept them.
+const SOMEBODY: &str = "
+    INSERT INTO auth.users (id, email, email_normalised) VALUES ('00000000-0000-7000-8000-000000000001', 'a', 'a');
+    INSERT INTO auth.sessions (id, user_id, client_id, refresh_salt, remember, amr, expires_at, ends_at)
+    VALUES ('00000000-0000-7000-8000-000000000002', '00000000-0000-7000-8000-000000000001', 'first-party',
+            substr(sha256(''), 1, 16), false, '{pwd}', now() + interval '1 day', now() + interval '1 day');
+    SELECT credits.open_wallet('00000000-0000-7000-8000-000000000001', sha256('a'), 150000);
+";
+
+/// Asks for a charge under the key `k` and a hold under the key `h`.
+async fn charge_and_hold(db: &PgPool, ids: [Uuid; 2]) -> Vec<String> {
+    sqlx::query_scalar(
+        "SELECT outcome FROM credits.post(
+             ARRAY['spend', 'hold'], $1,
+             array_fill('00000000-0000-7000-8000-000000000001'::uuid, ARRAY[2]),
+             array_fill('00000000-0000-7000-8000-000000000002'::uuid, ARRAY[2]),
+             ARRAY['app', 'app'], ARRAY[1000, 2000], ARRAY['d', 'd'], ARRAY[NULL, NULL]::jsonb[], ARRAY['k', 'h'],
+             ARRAY['x', 'y']::bytea[], ARRAY[NULL, NULL]::uuid[], ARRAY[0, 60], false, 0, false)",
+    )
+    .bind(ids)
+    .fetch_all(db)
+    .await
+    .expect("a batch")
+}
+
+/// The name of what this app has done under this key.
+fn by_key(key: &str) -> Uuid {
+    let hash: [u8; 32] = Sha256::digest(format!("app\n{key}")).into();
+    Uuid::new_v8(hash[..16].try_into().expect("a half"))
+}
+
+/// Its entries move into the transactions, and what was done under a key is still found by it.
+#[sqlx::test(migrations = false)]
+async fn a_ledger_with_entries_beside_its_transactions_is_taken_over(db: PgPool) {
+    let migrated = MIGRATOR.run_to(ENTRIES_BESIDE, &db).await;
+    migrated.expect("the early schema");
+    sqlx::raw_sql(SOMEBODY).execute(&db).await.expect("a user");
+    let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
+    assert_eq!(charge_and_hold(&db, ids).await, ["posted", "posted"]);
+    let entries = "SELECT count(*) FROM credits.entries";
+    let before = count(&db, entries).await;
+
+    MIGRATOR.run(&db).await.expect("the schema of today");
+    assert_eq!(count(&db, entries).await, before);
+    let ids = ["k", "h"].map(by_key);
+    assert_eq!(charge_and_hold(&db, ids).await, ["replayed", "replayed"]);
+    let apart =
+        "SELECT count(*) FROM credits.holds h JOIN credits.transactions t USING (user_id, version)
+                 WHERE h.id <> t.id";
+    assert_eq!(count(&db, apart).await, 0);
+    assert_ledger_adds_up(&db).await;
+}
