@@ -99,9 +99,9 @@ impl Body for Validate {
     }
 }
 
-/// `POST /credits/use`.
+/// A charge: `POST /credits/use`.
 #[derive(Clone, Debug)]
-pub struct UseCredits {
+pub struct Charge {
     /// Who pays, where an app's key asks and not the person's own token.
     pub user_id: Option<UserId>,
     /// How much; more than nothing.
@@ -110,13 +110,13 @@ pub struct UseCredits {
     pub app_id: AppId,
     /// For what, for the person who reads the list.
     pub description: Description,
-    /// Repeating a key repeats the answer and not the charge.
+    /// Repeating a key repeats the answer and not the charge. The header may say it instead.
     pub idempotency_key: Option<IdempotencyKey>,
     /// Whatever the app wants to find again.
     pub metadata: Option<Metadata>,
 }
 
-impl Body for UseCredits {
+impl Body for Charge {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let user_id = fields.optional("userId");
         let (amount, app_id) = (fields.required("amount"), fields.required("appId"));
@@ -134,41 +134,21 @@ impl Body for UseCredits {
     }
 }
 
-/// `POST /credits/holds`.
+/// `POST /credits/holds`: a charge of that much at the most, for later.
 #[derive(Clone, Debug)]
 pub struct OpenHold {
-    /// Who pays, where an app's key asks and not the person's own token.
-    pub user_id: Option<UserId>,
-    /// How much at the most; more than nothing.
-    pub amount: Price,
-    /// For which app.
-    pub app_id: AppId,
-    /// For what, for the person who reads the list.
-    pub description: Description,
+    /// What it is held for.
+    pub charge: Charge,
     /// When it ends by itself, uncharged.
     pub expires_in: Lifetime,
-    /// Repeating a key repeats the answer and not the hold. The header may say it instead.
-    pub idempotency_key: Option<IdempotencyKey>,
-    /// Whatever the app wants to find again.
-    pub metadata: Option<Metadata>,
 }
 
 impl Body for OpenHold {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let user_id = fields.optional("userId");
-        let (amount, app_id) = (fields.required("amount"), fields.required("appId"));
-        let description = fields.required("description");
-        let expires_in = fields.optional("expiresIn");
-        let idempotency_key = fields.optional("idempotencyKey");
-        let metadata = fields.optional("metadata");
+        let (charge, expires_in) = (Charge::read(fields), fields.optional("expiresIn"));
         Some(Self {
-            user_id: user_id?,
-            amount: amount?,
-            app_id: app_id?,
-            description: description?,
+            charge: charge?,
             expires_in: expires_in?.unwrap_or_default(),
-            idempotency_key: idempotency_key?,
-            metadata: metadata?,
         })
     }
 }

@@ -40,12 +40,13 @@ async fn open(
     headers: HeaderMap,
     Body(mut order): Body<OpenHold>,
 ) -> Result<(HeaderMap, Json<Held>), Failure> {
-    order.idempotency_key = one_key(&headers, order.idempotency_key.take())?;
-    if order.idempotency_key.is_none() {
+    let charge = &mut order.charge;
+    charge.idempotency_key = one_key(&headers, charge.idempotency_key.take())?;
+    if charge.idempotency_key.is_none() {
         return Err(Error::NoKey.into());
     }
-    charger.charges_for(&order.app_id)?;
-    let (user, by) = charger.wallet(order.user_id)?;
+    charger.charges_for(&charge.app_id)?;
+    let (user, by) = charger.wallet(charge.user_id)?;
     let lifetime = TimeDelta::seconds(order.expires_in.secs().into());
     let operation = Operation::new(rim::new_id(), user, by, Order::Hold(order));
     let posted = app.ledger.post(operation).await?;

@@ -74,7 +74,7 @@ pub async fn post(
         &each(operations, Operation::description) as &[Option<&str>],
         &each(operations, |operation| operation.metadata().map(Json)) as &[Option<Json<&Value>>],
         &each(operations, Operation::key) as &[Option<String>],
-        &each(operations, |operation| operation.fingerprint().to_vec()),
+        &each(operations, |operation| operation.fingerprint().as_slice()) as &[&[u8]],
         &each(operations, |operation| operation.hold().map(TransactionId::uuid)) as &[Option<Uuid>],
         &each(operations, Operation::lifetime_secs),
         again,

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::{
-    api::{AppId, IdempotencyKey, Metadata, OpenHold, UseCredits},
+    api::{AppId, Charge, IdempotencyKey, Metadata, OpenHold},
     credits::Credits,
     ids::{SessionId, TransactionId, UserId},
 };
@@ -24,6 +24,7 @@ pub enum By {
 #[derive(Clone, Debug)]
 pub struct Operation {
     id: TransactionId,
+    fingerprint: [u8; 32],
     /// Whose wallet.
     pub user: UserId,
     /// Who asks.
@@ -36,7 +37,7 @@ pub struct Operation {
 #[derive(Clone, Debug)]
 pub enum Order {
     /// A charge.
-    Spend(UseCredits),
+    Spend(Charge),
     /// Credits put aside for a charge.
     Hold(OpenHold),
     /// The charge of a hold; all of it without an amount.
@@ -58,10 +59,13 @@ impl Operation {
     pub fn new(fresh: TransactionId, user: UserId, by: By, order: Order) -> Self {
         let mut operation = Self {
             id: fresh,
+            fingerprint: [0; 32],
             user,
             by,
             order,
         };
+        // Here, where it is done for many at once, and not between two batches.
+        operation.fingerprint = fingerprint(&operation.values());
         if let Some(key) = operation.key() {
             operation.id = id_by_key(operation.app().unwrap_or_default(), &key);
         }
@@ -93,61 +97,53 @@ impl Operation {
         }
     }
 
+    /// What is charged, unless it settles.
+    const fn charge(&self) -> Option<&Charge> {
+        match &self.order {
+            Order::Spend(charge) => Some(charge),
+            Order::Hold(order) => Some(&order.charge),
+            Order::Capture { .. } | Order::Void { .. } => None,
+        }
+    }
+
     /// How much, where it says.
     pub fn amount(&self) -> Option<Credits> {
-        match &self.order {
-            Order::Spend(order) => Some(order.amount.credits()),
-            Order::Hold(order) => Some(order.amount.credits()),
-            Order::Capture { amount, .. } => *amount,
-            Order::Void { .. } => None,
+        match self.order {
+            Order::Capture { amount, .. } => amount,
+            _ => self.charge().map(|charge| charge.amount.credits()),
         }
     }
 
     /// The app that charges or, of a settlement, whose key asks.
     pub fn app(&self) -> Option<&str> {
-        match (&self.order, &self.by) {
-            (Order::Spend(order), _) => Some(order.app_id.as_str()),
-            (Order::Hold(order), _) => Some(order.app_id.as_str()),
-            (_, By::App(app)) => Some(app.as_str()),
-            (_, By::Person(_)) => None,
-        }
+        let app = match (self.charge(), &self.by) {
+            (Some(charge), _) => &charge.app_id,
+            (None, By::App(app)) => app,
+            (None, By::Person(_)) => return None,
+        };
+        Some(app.as_str())
     }
 
     /// For what.
     pub fn description(&self) -> Option<&str> {
-        match &self.order {
-            Order::Spend(order) => Some(order.description.as_str()),
-            Order::Hold(order) => Some(order.description.as_str()),
-            Order::Capture { .. } | Order::Void { .. } => None,
-        }
+        self.charge().map(|charge| charge.description.as_str())
     }
 
     /// What the app added.
     pub fn metadata(&self) -> Option<&Value> {
-        match &self.order {
-            Order::Spend(order) => order.metadata.as_ref().map(Metadata::as_value),
-            Order::Hold(order) => order.metadata.as_ref().map(Metadata::as_value),
-            Order::Capture { .. } | Order::Void { .. } => None,
-        }
+        let metadata = self.charge()?.metadata.as_ref();
+        metadata.map(Metadata::as_value)
     }
 
     /// The caller's name for it. A person's keys and an app's are apart, or a person could take
     /// the key of a charge that the app is about to make; no client's key has a tab in it.
     pub fn key(&self) -> Option<String> {
-        let key = self.client_key()?;
+        let key = self.charge()?.idempotency_key.as_ref();
+        let key = key.map(IdempotencyKey::as_str)?;
         Some(match self.by {
             By::Person(_) => key.to_owned(),
             By::App(_) => format!("app\t{key}"),
         })
-    }
-
-    fn client_key(&self) -> Option<&str> {
-        let key = match &self.order {
-            Order::Spend(order) => order.idempotency_key.as_ref(),
-            Order::Hold(order) => order.idempotency_key.as_ref(),
-            Order::Capture { .. } | Order::Void { .. } => None,
-        };
-        key.map(IdempotencyKey::as_str)
     }
 
     /// The hold that it settles.
@@ -166,18 +162,22 @@ impl Operation {
         }
     }
 
-    /// A hash of the values that were asked for. Objects are sorted by name, so that it is the
-    /// values that count and not how they were written.
-    pub fn fingerprint(&self) -> [u8; 32] {
-        let values = json!([
+    /// A hash of the values that were asked for.
+    pub const fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
+    }
+
+    /// The values that were asked for. Objects are sorted by name, so that it is the values that
+    /// count and not how they were written.
+    fn values(&self) -> Value {
+        json!([
             self.kind(),
             self.amount().map(Credits::thousandths),
             self.app(),
             self.description(),
             self.metadata(),
             self.lifetime_secs(),
-        ]);
-        fingerprint(&values)
+        ])
     }
 }
 

@@ -12,7 +12,7 @@ use axum::{
 use chrono::{Datelike, Months, NaiveDate};
 use serde::Deserialize;
 use shared::{
-    api::{AppId, Balance, IdempotencyKey, Spent, Transaction, Usage, UseCredits},
+    api::{AppId, Balance, Charge, IdempotencyKey, Spent, Transaction, Usage},
     claims::AccessClaims,
     ids::UserId,
 };
@@ -107,12 +107,12 @@ async fn use_credits(
     State(app): State<App>,
     charger: Charger,
     headers: HeaderMap,
-    Body(mut order): Body<UseCredits>,
+    Body(mut charge): Body<Charge>,
 ) -> Result<(HeaderMap, Json<Spent>), Failure> {
-    order.idempotency_key = one_key(&headers, order.idempotency_key.take())?;
-    charger.charges_for(&order.app_id)?;
-    let (user, by) = charger.wallet(order.user_id)?;
-    let spend = Operation::new(rim::new_id(), user, by, Order::Spend(order));
+    charge.idempotency_key = one_key(&headers, charge.idempotency_key.take())?;
+    charger.charges_for(&charge.app_id)?;
+    let (user, by) = charger.wallet(charge.user_id)?;
+    let spend = Operation::new(rim::new_id(), user, by, Order::Spend(charge));
     Ok(answer(app.ledger.post(spend).await?))
 }
 

@@ -168,7 +168,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Login, Register, UseCredits};
+    use crate::api::{Charge, Login, Register};
 
     fn mistakes<B: Body + fmt::Debug>(body: &str) -> Vec<(String, String)> {
         match parse::<B>(body.as_bytes()).expect_err(body) {
@@ -233,7 +233,7 @@ mod tests {
     fn an_amount_is_more_than_nothing_and_a_plain_number() {
         for amount in ["0", "0.000", "-1", "0.0001", "1e30", "\"10\"", "null"] {
             let body = format!(r#"{{"amount":{amount},"appId":"app","description":"d"}}"#);
-            let found = mistakes::<UseCredits>(&body);
+            let found = mistakes::<Charge>(&body);
             assert_eq!(found.len(), 1, "{amount}");
             assert_eq!(found[0].0, "/amount", "{amount}");
         }
