@@ -1,6 +1,5 @@
--- The batch anew, with fewer rows to write and fewer statements to start: it looks for what
--- refuses an operation in one statement, reads the lots of all its users in one, decides in
--- memory, and writes all that it charges in one.
+-- The batch anew, with fewer rows to write and fewer statements to start: it reads the lots of
+-- all its users in one statement, decides in memory, and writes all that it charges in one.
 
 SET ROLE tollgate_definer;
 
@@ -214,7 +213,7 @@ BEGIN
         IF NOT v_known OR v_free + v_paid < v_need THEN
             place := i; transaction_id := NULL; amount := NULL; created_at := NULL;
             outcome := CASE WHEN v_known THEN 'insufficient' ELSE 'unknown_user' END;
-            free := v_free; paid := v_paid;
+            free := CASE WHEN v_known THEN v_free END; paid := CASE WHEN v_known THEN v_paid END;
             RETURN NEXT;
             CONTINUE;
         END IF;
