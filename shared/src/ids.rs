@@ -1,6 +1,6 @@
 //! Typed identifiers: a UUIDv7 (RFC 9562 §5.7) each, so that rows sort by the time they were
 //! made and a session can never be passed where a user is meant. They are made at the rim, but for
-//! a transaction with an idempotency key, which is named by that key (UUIDv8, §5.8).
+//! a transaction with an idempotency key, which is named by that key (`UUIDv8`, §5.8).
 
 use std::{fmt, str::FromStr};
 
