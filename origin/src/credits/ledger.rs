@@ -192,10 +192,9 @@ pub async fn hold(
 ) -> Result<Hold, Error> {
     let row = sqlx::query!(
         r#"SELECT h.id, h.state, h.amount, h.captured, h.expires_at, t.app_id AS "app_id!", t.created_at,
-                  coalesce(d.description, '') AS "description!",
+                  coalesce(t.description, '') AS "description!",
                   h.state = 'open' AND h.expires_at <= now() AS "is_over!"
            FROM credits.holds h JOIN credits.transactions t USING (user_id, version)
-           LEFT JOIN credits.details d USING (user_id, version)
            WHERE h.user_id = auth.acting_user() AND h.id = $1
              AND h.opened_by = coalesce('app:' || $2, 'user')"#,
         id.uuid(),
@@ -236,11 +235,11 @@ pub async fn page(
     offset: i64,
 ) -> Result<Page, Error> {
     let mut rows = sqlx::query!(
-        r#"SELECT t.version, t.id, t.type, t.amount, t.app_id, t.paid_after, t.free_after, t.created_at,
-                  d.description AS "description?", d.metadata
+        r#"SELECT t.version, t.id, t.type::text AS "type!", t.amount, t.app_id, t.paid_after, t.free_after,
+                  t.created_at, d.description AS "description?", d.metadata AS "metadata?"
            FROM credits.transactions t
            -- A settlement is for what its hold was for.
-           LEFT JOIN credits.details d ON d.user_id = t.user_id AND d.version =
+           LEFT JOIN credits.transactions d ON d.user_id = t.user_id AND d.version =
                CASE WHEN t.type IN ('capture', 'void') THEN t.of_version ELSE t.version END
            WHERE t.user_id = auth.acting_user() AND t.version < $2
            ORDER BY t.version DESC LIMIT $1::bigint + 1 OFFSET $3"#,

@@ -208,7 +208,7 @@ async fn free_goes_before_paid_then_the_soonest_expiry_then_the_oldest(db: PgPoo
         order.push(
             count(
                 &db,
-                "SELECT grant_version FROM credits.allocations ORDER BY version DESC LIMIT 1",
+                "SELECT lot FROM credits.burned ORDER BY version DESC LIMIT 1",
             )
             .await,
         );

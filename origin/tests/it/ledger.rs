@@ -49,6 +49,9 @@ async fn the_past_cannot_be_changed(db: PgPool) {
         "UPDATE credits.allocations SET amount = 1",
         "DELETE FROM credits.allocations",
         "TRUNCATE credits.allocations",
+        "UPDATE credits.references SET reference = ''",
+        "DELETE FROM credits.references",
+        "TRUNCATE credits.references",
     ] {
         assert_eq!(refusal(&db, statement).await.0, "23001", "{statement}");
     }
@@ -185,6 +188,35 @@ async fn one_charge_may_empty_many_lots(db: PgPool) {
     assert_ledger_adds_up(&db).await;
 }
 
+/// Nobody pays out of the lots of whoever is next in the batch, when more than those that are
+/// read at once are used up.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn charges_of_one_batch_may_empty_many_lots(db: PgPool) {
+    let origin = Origin::start_with(&db, &["--credits-signup-bonus=0", "--credits-daily=0"]).await;
+    let mut people = [
+        origin.join("ada@example.org").await.id,
+        origin.join("eve@example.org").await.id,
+    ];
+    people.sort();
+    for days in 1..=20 {
+        add_lot(&db, "free", 1_000, Some(days)).await;
+    }
+    let halves = people
+        .iter()
+        .flat_map(|person| [(person.as_str(), 500, None); 38]);
+    let outcomes = post(&db, &halves.collect::<Vec<_>>()).await;
+    assert_eq!(outcomes, ["posted"; 76]);
+    assert_eq!(
+        count(
+            &db,
+            "SELECT count(*) FROM credits.grants WHERE remaining = 1000"
+        )
+        .await,
+        2
+    );
+    assert_ledger_adds_up(&db).await;
+}
+
 /// A retry after a lost connection carries the id of its first attempt.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn a_charge_without_a_key_is_found_by_its_id(db: PgPool) {
@@ -221,7 +253,7 @@ async fn verification_sees_what_does_not_add_up(db: PgPool) {
         ("UPDATE credits.balances SET total_earned = total_earned + 1", "balance.total_earned is the sum of its entries"),
         ("UPDATE credits.balances SET total_spent = total_spent + 1", "usage is what was spent"),
         ("UPDATE credits.balances SET version = version + 1", "versions run from 1 to balance.version"),
-        ("UPDATE credits.grants SET remaining = remaining - 1 WHERE remaining > 0", "what left a lot is in its allocations"),
+        ("UPDATE credits.grants SET remaining = remaining - 1 WHERE remaining > 0", "what left a lot was burned of it"),
         ("UPDATE credits.grants SET remaining = remaining - 1 WHERE remaining > 0", "balance.free is what free lots have left"),
         ("UPDATE credits.grants SET expires_at = now() + interval '1 day'", "balance.due_at is not after the first expiry"),
         ("UPDATE credits.usage SET spent = spent + 1", "usage is what was spent"),

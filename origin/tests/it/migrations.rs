@@ -35,13 +35,23 @@ async fn charge_and_hold(db: &PgPool, ids: [Uuid; 2]) -> Vec<String> {
     .expect("a batch")
 }
 
+/// Grants the same, for the same reference.
+async fn grant(db: &PgPool) -> String {
+    let call = "SELECT outcome FROM credits.grant(
+                    gen_random_uuid(), '00000000-0000-7000-8000-000000000001', NULL, 1000, 'paid', NULL, 'reason', 'r',
+                    'z', 1000000000)";
+    let granted = sqlx::query_scalar(call).fetch_one(db).await;
+    granted.expect("a grant")
+}
+
 /// The name of what this app has done under this key.
 fn by_key(key: &str) -> Uuid {
     let hash: [u8; 32] = Sha256::digest(format!("app\n{key}")).into();
     Uuid::new_v8(hash[..16].try_into().expect("a half"))
 }
 
-/// Its entries move into the transactions, and what was done under a key is still found by it.
+/// Its entries and its words move into the transactions, and what was done under a key or for a
+/// reference is still found by it.
 #[sqlx::test(migrations = false)]
 async fn a_ledger_with_entries_beside_its_transactions_is_taken_over(db: PgPool) {
     let migrated = MIGRATOR.run_to(ENTRIES_BESIDE, &db).await;
@@ -49,6 +59,7 @@ async fn a_ledger_with_entries_beside_its_transactions_is_taken_over(db: PgPool)
     sqlx::raw_sql(SOMEBODY).execute(&db).await.expect("a user");
     let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
     assert_eq!(charge_and_hold(&db, ids).await, ["posted", "posted"]);
+    assert_eq!(grant(&db).await, "posted");
     let entries = "SELECT count(*) FROM credits.entries";
     let before = count(&db, entries).await;
 
@@ -56,6 +67,13 @@ async fn a_ledger_with_entries_beside_its_transactions_is_taken_over(db: PgPool)
     assert_eq!(count(&db, entries).await, before);
     let ids = ["k", "h"].map(by_key);
     assert_eq!(charge_and_hold(&db, ids).await, ["replayed", "replayed"]);
+    assert_eq!(grant(&db).await, "replayed");
+    let words = "SELECT string_agg(description, ' ' ORDER BY version) FROM credits.transactions";
+    let words: String = sqlx::query_scalar(words)
+        .fetch_one(&db)
+        .await
+        .expect("words");
+    assert_eq!(words, "d d reason");
     let apart =
         "SELECT count(*) FROM credits.holds h JOIN credits.transactions t USING (user_id, version)
                  WHERE h.id <> t.id";
