@@ -1,5 +1,6 @@
--- The batch anew, with fewer rows to write and fewer statements to start: it reads the lots of
--- all its users in one statement, decides in memory, and writes all that it charges in one.
+-- The batch anew, with fewer rows to write and fewer statements to start: it looks for what
+-- refuses an operation in one statement, reads the lots of all its users in one, decides in
+-- memory, and writes all that it charges in one.
 
 SET ROLE tollgate_definer;
 
@@ -70,11 +71,9 @@ DECLARE
     v_more_left bigint[];
     -- The wallet at hand.
     v_user uuid;
-    v_known boolean := false;
+    v_known boolean;
     v_free bigint;
     v_paid bigint;
-    v_held bigint;
-    v_spent bigint;
     v_version bigint;
     v_need bigint;
     v_part bigint;
@@ -83,10 +82,7 @@ DECLARE
     c_from_free bigint[] := c_versions;
     c_free bigint[] := c_versions;
     c_paid bigint[] := c_versions;
-    -- The first lot that each burned, and how much of it.
-    c_lots bigint[] := c_versions;
-    c_lot_amounts bigint[] := c_versions;
-    -- What some burned of further lots.
+    -- What each burned of which lot.
     a_users uuid[] := '{}';
     a_versions bigint[] := '{}';
     a_lots bigint[] := '{}';
@@ -97,7 +93,7 @@ BEGIN
         SELECT array_agg(l.user_id), array_agg(l.free), array_agg(l.paid), array_agg(l.version), array_agg(l.due_at),
             array_fill(0::bigint, ARRAY[count(*)::integer]), array_fill(0::bigint, ARRAY[count(*)::integer]),
             v_now IS NULL AND bool_or(
-                coalesce(l.due_at <= clock_timestamp(), false)
+                l.due_at <= clock_timestamp()
                 OR p_daily > 0 AND l.daily_on IS DISTINCT FROM (clock_timestamp() AT TIME ZONE 'UTC')::date
             )
         INTO w_users, w_free, w_paid, w_versions, w_due, w_held, w_spent, v_stale
@@ -142,13 +138,15 @@ BEGIN
 
         -- What was done before.
         FOR place, outcome, transaction_id, amount, free, paid, created_at IN
-            SELECT i, CASE
-                    WHEN t.fingerprint <> p_fingerprints[i] THEN 'mismatch'
-                    WHEN p_keys[i] IS NULL THEN 'posted'
+            SELECT o.i, CASE
+                    WHEN t.fingerprint <> o.fingerprint THEN 'mismatch'
+                    WHEN o.key IS NULL THEN 'posted'
                     ELSE 'replayed'
                 END, t.id, t.amount, t.free_after, t.paid_after, t.created_at
-            FROM generate_series(1, v_count) i JOIN credits.transactions t ON t.user_id = p_users[i] AND t.id = p_ids[i]
-            WHERE v_open[i] AND (p_keys[i] IS NOT NULL OR p_again AND p_kinds[i] IN ('spend', 'hold'))
+            FROM unnest(p_users, p_ids, p_kinds, p_keys, p_fingerprints, v_open) WITH ORDINALITY
+                AS o (user_id, id, kind, key, fingerprint, is_open, i)
+            JOIN credits.transactions t ON t.user_id = o.user_id AND t.id = o.id
+            WHERE o.is_open AND (o.key IS NOT NULL OR p_again AND o.kind IN ('spend', 'hold'))
         LOOP
             v_open[place] := false;
             RETURN NEXT;
@@ -194,25 +192,14 @@ BEGIN
     ) l;
     l_had := l_left;
 
-    -- Once more than there are, so that the last wallet is put back too.
-    FOR i IN 1 .. v_count + 1 LOOP
+    FOR i IN 1 .. v_count LOOP
         IF v_user IS DISTINCT FROM p_users[i] THEN
-            IF v_known THEN
-                w_free[w_at] := v_free;
-                w_paid[w_at] := v_paid;
-                w_held[w_at] := v_held;
-                w_spent[w_at] := v_spent;
-                w_versions[w_at] := v_version;
-            END IF;
-            EXIT WHEN i > v_count;
             v_user := p_users[i];
             v_known := coalesce(w_users[w_at + 1] = v_user, false);
             IF v_known THEN
                 w_at := w_at + 1;
                 v_free := w_free[w_at];
                 v_paid := w_paid[w_at];
-                v_held := 0;
-                v_spent := 0;
                 v_version := w_versions[w_at];
                 l_at := l_next;
                 WHILE l_users[l_next] = v_user LOOP
@@ -227,7 +214,7 @@ BEGIN
         IF NOT v_known OR v_free + v_paid < v_need THEN
             place := i; transaction_id := NULL; amount := NULL; created_at := NULL;
             outcome := CASE WHEN v_known THEN 'insufficient' ELSE 'unknown_user' END;
-            free := CASE WHEN v_known THEN v_free END; paid := CASE WHEN v_known THEN v_paid END;
+            free := v_free; paid := v_paid;
             RETURN NEXT;
             CONTINUE;
         END IF;
@@ -240,19 +227,15 @@ BEGIN
         c_from_free[i] := v_part;
         c_free[i] := v_free;
         c_paid[i] := v_paid;
+        w_free[w_at] := v_free;
+        w_paid[w_at] := v_paid;
+        w_versions[w_at] := v_version;
         IF p_kinds[i] = 'hold' THEN
-            v_held := v_held + v_need;
+            w_held[w_at] := w_held[w_at] + v_need;
             w_due[w_at] := least(w_due[w_at], v_now + make_interval(secs => p_lifetimes[i]));
         ELSE
-            v_spent := v_spent + v_need;
+            w_spent[w_at] := w_spent[w_at] + v_need;
         END IF;
-        IF l_at < l_end AND l_left[l_at] > v_need THEN
-            c_lots[i] := l_versions[l_at];
-            c_lot_amounts[i] := v_need;
-            l_left[l_at] := l_left[l_at] - v_need;
-            CONTINUE;
-        END IF;
-        -- It takes the rest of a lot, and maybe more.
         WHILE v_need > 0 LOOP
             IF l_at = l_end THEN
                 SELECT array_agg(g.version), array_agg(g.remaining) INTO v_more, v_more_left FROM (
@@ -273,15 +256,10 @@ BEGIN
             END IF;
             v_part := least(l_left[l_at], v_need);
             v_need := v_need - v_part;
-            IF c_lots[i] IS NULL THEN
-                c_lots[i] := l_versions[l_at];
-                c_lot_amounts[i] := v_part;
-            ELSE
-                a_users := a_users || v_user;
-                a_versions := a_versions || v_version;
-                a_lots := a_lots || l_versions[l_at];
-                a_amounts := a_amounts || v_part;
-            END IF;
+            a_users := a_users || v_user;
+            a_versions := a_versions || v_version;
+            a_lots := a_lots || l_versions[l_at];
+            a_amounts := a_amounts || v_part;
             l_left[l_at] := l_left[l_at] - v_part;
             IF l_left[l_at] = 0 THEN
                 l_at := l_at + 1;
@@ -289,51 +267,59 @@ BEGIN
         END LOOP;
     END LOOP;
 
-    IF a_users <> '{}' THEN
+    WITH charges AS MATERIALIZED (
+        SELECT o.* FROM unnest(
+            p_users, c_versions, p_ids, p_kinds, p_amounts, c_from_free, c_free, c_paid, p_apps, p_keys,
+            p_fingerprints, p_descriptions, p_metadata
+        ) AS o (
+            user_id, version, id, kind, amount, from_free, free, paid, app_id, key, fingerprint, description, metadata
+        ) WHERE o.version IS NOT NULL
+    ), written AS (
+        INSERT INTO credits.transactions (
+            user_id, version, id, type, amount, free_after, paid_after, free, paid, held, revenue, app_id,
+            idempotency_key, fingerprint, created_at
+        )
+        SELECT o.user_id, o.version, o.id, o.kind, o.amount, o.free, o.paid, -o.from_free, o.from_free - o.amount,
+            CASE o.kind WHEN 'hold' THEN o.amount ELSE 0 END, CASE o.kind WHEN 'hold' THEN 0 ELSE o.amount END,
+            o.app_id, o.key, o.fingerprint, v_now
+        FROM charges o
+    ), described AS (
+        INSERT INTO credits.details (user_id, version, description, metadata)
+        SELECT o.user_id, o.version, o.description, o.metadata FROM charges o
+    ), allocated AS (
         INSERT INTO credits.allocations (user_id, version, grant_version, amount)
         SELECT o.user_id, o.version, o.lot, o.amount
-        FROM unnest(a_users, a_versions, a_lots, a_amounts) AS o (user_id, version, lot, amount);
-    END IF;
-    -- By subscripts, since `unnest` would copy each array to a store of its own.
-    WITH written AS (
-        INSERT INTO credits.transactions (
-            user_id, version, id, type,
-            amount, free_after, paid_after, free, paid,
-            held, revenue,
-            lot, lot_amount, app_id, idempotency_key, fingerprint, description, metadata, created_at
-        )
-        SELECT p_users[i], c_versions[i], p_ids[i], CASE p_kinds[i] WHEN 'hold' THEN 'hold' ELSE 'spend' END::credits.transaction_type,
-            p_amounts[i], c_free[i], c_paid[i], -c_from_free[i], c_from_free[i] - p_amounts[i],
-            CASE p_kinds[i] WHEN 'hold' THEN p_amounts[i] ELSE 0 END, CASE p_kinds[i] WHEN 'hold' THEN 0 ELSE p_amounts[i] END,
-            c_lots[i], c_lot_amounts[i], p_apps[i], p_keys[i], p_fingerprints[i], p_descriptions[i], p_metadata[i], v_now
-        FROM generate_series(1, v_count) i WHERE c_versions[i] IS NOT NULL
+        FROM unnest(a_users, a_versions, a_lots, a_amounts) AS o (user_id, version, lot, amount)
     ), burned AS (
-        UPDATE credits.grants g SET remaining = l_left[i]
-        FROM generate_subscripts(l_users, 1) i
-        WHERE l_left[i] <> l_had[i] AND g.user_id = l_users[i] AND g.version = l_versions[i]
+        UPDATE credits.grants g SET remaining = o.remaining
+        FROM unnest(l_users, l_versions, l_left, l_had) AS o (user_id, version, remaining, had)
+        WHERE o.remaining <> o.had AND g.user_id = o.user_id AND g.version = o.version
     ), counted AS (
         INSERT INTO credits.usage AS u (user_id, day, app_id, spent, uses)
-        SELECT p_users[i], v_today, p_apps[i], sum(p_amounts[i]), count(*) FROM generate_series(1, v_count) i
-        WHERE c_versions[i] IS NOT NULL AND p_kinds[i] = 'spend' GROUP BY p_users[i], p_apps[i]
+        SELECT o.user_id, v_today, o.app_id, sum(o.amount), count(*) FROM charges o
+        WHERE o.kind = 'spend' GROUP BY o.user_id, o.app_id
         ON CONFLICT (user_id, day, app_id) DO UPDATE
         SET spent = u.spent + excluded.spent, uses = u.uses + excluded.uses
     )
     UPDATE credits.balances w SET
-        free = w_free[i], paid = w_paid[i], held = w.held + w_held[i], total_spent = w.total_spent + w_spent[i],
-        version = w_versions[i], due_at = w_due[i]
-    FROM generate_subscripts(w_users, 1) i
-    WHERE w_held[i] + w_spent[i] > 0 AND w.user_id = w_users[i];
+        free = n.free, paid = n.paid, held = w.held + n.held, total_spent = w.total_spent + n.spent,
+        version = n.version, due_at = n.due_at
+    FROM unnest(w_users, w_free, w_paid, w_held, w_spent, w_versions, w_due)
+        AS n (user_id, free, paid, held, spent, version, due_at)
+    WHERE n.held + n.spent > 0 AND w.user_id = n.user_id;
 
     IF 'hold' = ANY (p_kinds) THEN
         INSERT INTO credits.holds (user_id, version, id, opened_by, amount, expires_at)
-        SELECT p_users[i], c_versions[i], p_ids[i],
-            CASE WHEN p_sessions[i] IS NULL THEN 'app:' || p_apps[i] ELSE 'user' END,
-            p_amounts[i], v_now + make_interval(secs => p_lifetimes[i])
-        FROM generate_series(1, v_count) i WHERE c_versions[i] IS NOT NULL AND p_kinds[i] = 'hold';
+        SELECT o.user_id, o.version, o.id, CASE WHEN o.session IS NULL THEN 'app:' || o.app_id ELSE 'user' END,
+               o.amount, v_now + make_interval(secs => o.lifetime)
+        FROM unnest(p_users, c_versions, p_ids, p_kinds, p_sessions, p_apps, p_amounts, p_lifetimes)
+            AS o (user_id, version, id, kind, session, app_id, amount, lifetime)
+        WHERE o.version IS NOT NULL AND o.kind = 'hold';
     END IF;
 
-    RETURN QUERY SELECT i, 'posted', p_ids[i], p_amounts[i], c_free[i], c_paid[i], v_now, NULL::text, NULL::text
-        FROM generate_series(1, v_count) i WHERE c_versions[i] IS NOT NULL;
+    RETURN QUERY SELECT o.i::integer, 'posted', o.id, o.amount, o.free, o.paid, v_now, NULL::text, NULL::text
+        FROM unnest(c_versions, p_ids, p_amounts, c_free, c_paid) WITH ORDINALITY AS o (version, id, amount, free, paid, i)
+        WHERE o.version IS NOT NULL;
 END $$;
 
 -- Captures or voids a hold in a wallet that the caller has locked. The outcomes are those of
@@ -370,10 +356,11 @@ BEGIN
         v_hold.settled_version := b.version;
     END IF;
     IF outcome IN ('posted', 'replayed') THEN
-        SELECT t.id, t.amount, t.free_after, t.paid_after, t.created_at, t.app_id, h.description
+        SELECT t.id, t.amount, t.free_after, t.paid_after, t.created_at, t.app_id, d.description
         INTO STRICT transaction_id, amount, free, paid, created_at, app_id, description
-        FROM credits.transactions t JOIN credits.transactions h USING (user_id)
-        WHERE t.user_id = p_user AND t.version = v_hold.settled_version AND h.version = v_hold.version;
+        FROM credits.transactions t LEFT JOIN credits.details d
+          ON d.user_id = t.user_id AND d.version = v_hold.version
+        WHERE t.user_id = p_user AND t.version = v_hold.settled_version;
     END IF;
 END $$;
 

@@ -65,16 +65,17 @@ BEGIN
     ) AS c (rule, expected, actual)
     WHERE c.expected <> c.actual;
     RETURN QUERY
-    SELECT 'what left a lot was burned of it', g.user_id, g.version, (g.amount - g.remaining),
+    SELECT 'what left a lot is in its allocations', g.user_id, g.version, (g.amount - g.remaining),
         coalesce(a.amount, 0)::bigint
     FROM credits.grants g LEFT JOIN (
-        SELECT n.user_id, n.lot, sum(n.amount) AS amount FROM credits.burned n GROUP BY n.user_id, n.lot
-    ) a ON a.user_id = g.user_id AND a.lot = g.version
+        SELECT n.user_id, n.grant_version, sum(n.amount) AS amount FROM credits.allocations n
+        GROUP BY n.user_id, n.grant_version
+    ) a ON a.user_id = g.user_id AND a.grant_version = g.version
     WHERE g.amount - g.remaining <> coalesce(a.amount, 0);
     RETURN QUERY
     SELECT 'a charge or hold burned its amount', t.user_id, t.version, t.amount, coalesce(a.amount, 0)::bigint
     FROM credits.transactions t LEFT JOIN (
-        SELECT n.user_id, n.version, sum(n.amount) AS amount FROM credits.burned n GROUP BY n.user_id, n.version
+        SELECT n.user_id, n.version, sum(n.amount) AS amount FROM credits.allocations n GROUP BY n.user_id, n.version
     ) a ON a.user_id = t.user_id AND a.version = t.version
     WHERE t.type IN ('spend', 'hold') AND t.amount <> coalesce(a.amount, 0);
 

@@ -65,6 +65,7 @@ pub async fn post(
         r#"SELECT outcome AS "kind!", transaction_id, amount, free, paid, created_at, app_id, description
            FROM credits.post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
            ORDER BY place"#,
+        again,
         &each(operations, Operation::kind) as &[&str],
         &each(operations, |operation| operation.id().uuid()),
         &each(operations, |operation| operation.user.uuid()),
@@ -77,7 +78,6 @@ pub async fn post(
         &each(operations, |operation| operation.fingerprint().as_slice()) as &[&[u8]],
         &each(operations, |operation| operation.hold().map(TransactionId::uuid)) as &[Option<Uuid>],
         &each(operations, Operation::lifetime_secs),
-        again,
         rules.credits_daily.thousandths(),
         rules.credits_daily_expires,
     )

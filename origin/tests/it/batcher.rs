@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use futures_util::{FutureExt, future::join_all};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -23,17 +23,28 @@ async fn hold_up(db: &PgPool) -> Transaction<'static, Postgres> {
 }
 
 /// Waits until this many statements wait for a wallet.
-async fn waiting(db: &PgPool, statements: i64) {
-    let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                 AND wait_event_type = 'Lock' AND query LIKE '%credits.post%'";
-    let come = async {
-        while count(db, query).await < statements {
+pub async fn waiting(db: &PgPool, statements: i64) {
+    let all = format!(
+        "SELECT count(*) >= {statements} FROM pg_stat_activity WHERE datname = current_database()
+         AND wait_event_type = 'Lock' AND query LIKE '%credits.post%'"
+    );
+    until_true(db, &all).await;
+}
+
+/// Waits until Postgres says so.
+pub async fn until_true(db: &PgPool, condition: &str) {
+    let comes = async {
+        loop {
+            let ask = sqlx::query_scalar(AssertSqlSafe(condition)).fetch_one(db);
+            if ask.await.expect(condition) {
+                return;
+            }
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_mins(1), come)
+    timeout(Duration::from_mins(1), comes)
         .await
-        .expect("they come");
+        .expect(condition);
 }
 
 async fn people(origin: &Origin, number: usize) -> Vec<Person> {

@@ -1,10 +1,9 @@
-//! What Postgres itself refuses, whoever asks, and what one spend of a batch does to the others.
+//! What Postgres itself refuses, whoever asks, and what verification sees.
 
 use origin::verification;
 use sqlx::PgPool;
-use uuid::Uuid;
 
-use crate::support::{Origin, add_lot, assert_ledger_adds_up, count};
+use crate::support::{Origin, assert_ledger_adds_up, count};
 
 /// The SQLSTATE and the constraint with which a statement is refused.
 async fn refusal(db: &PgPool, statement: &'static str) -> (String, Option<String>) {
@@ -90,6 +89,17 @@ async fn nothing_goes_below_zero(db: PgPool) {
              SELECT user_id, 9, gen_random_uuid(), 'spend', 1, -1, 0, now() FROM credits.balances",
             "transactions_never_overdrawn",
         ),
+        (
+            "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, lot, created_at)
+             SELECT user_id, 9, gen_random_uuid(), 'spend', 1, 0, 0, 1, now() FROM credits.balances",
+            "transactions_lot_whole",
+        ),
+        (
+            "INSERT INTO credits.transactions
+                 (user_id, version, id, type, amount, free_after, paid_after, lot, lot_amount, created_at)
+             SELECT user_id, 9, gen_random_uuid(), 'spend', 1, 0, 0, 1, -1, now() FROM credits.balances",
+            "transactions_lot_whole",
+        ),
     ] {
         assert_eq!(
             refusal(&db, statement).await.1.as_deref(),
@@ -120,123 +130,6 @@ async fn a_day_is_granted_once_even_when_the_wallet_forgets(db: PgPool) {
         .await,
         1
     );
-}
-
-/// Two users, an unknown one, an overdraft, a key used before and one used for something else:
-/// one batch, and each gets what it would have got alone.
-#[sqlx::test(migrator = "origin::MIGRATOR")]
-async fn a_refused_charge_does_not_spoil_its_neighbours(db: PgPool) {
-    let origin = Origin::start(&db).await;
-    let mut people = [
-        origin.join("ada@example.org").await,
-        origin.join("eve@example.org").await,
-    ];
-    people.sort_by(|a, b| a.id.cmp(&b.id));
-    let [first, second] = &people;
-    for person in &people {
-        origin.spend(person, 1.0, Some("used")).await;
-    }
-    let nobody = "ffffffff-ffff-7fff-8fff-ffffffffffff";
-    let (a, b) = (first.id.as_str(), second.id.as_str());
-    let outcomes = post(
-        &db,
-        &[
-            (a, 1_000, Some("other values")),
-            (a, 149_000, None),
-            (a, 9_999, None),
-            (a, 1_000, Some("used")),
-            (b, 154_000, None),
-            (b, 1, None),
-            (nobody, 1, None),
-        ],
-    )
-    .await;
-    assert_eq!(
-        outcomes,
-        [
-            "posted",
-            "posted",
-            "insufficient",
-            "mismatch",
-            "posted",
-            "insufficient",
-            "signed_out",
-        ]
-    );
-    assert_ledger_adds_up(&db).await;
-}
-
-/// A charge that takes from more lots than are read at once.
-#[sqlx::test(migrator = "origin::MIGRATOR")]
-async fn one_charge_may_empty_many_lots(db: PgPool) {
-    let origin = Origin::start_with(&db, &["--credits-signup-bonus=0", "--credits-daily=0"]).await;
-    let ada = origin.join("ada@example.org").await;
-    for days in 1..=20 {
-        add_lot(&db, "free", 1_000, Some(days)).await;
-    }
-    assert_eq!(origin.spend(&ada, 0.5, None).await.status, 200);
-    assert_eq!(origin.spend(&ada, 18.0, None).await.status, 200);
-    assert_eq!(
-        count(&db, "SELECT count(*) FROM credits.grants WHERE spendable").await,
-        2
-    );
-    origin
-        .spend(&ada, 1.501, None)
-        .await
-        .is_problem(402, "INSUFFICIENT_CREDITS");
-    assert_eq!(origin.spend(&ada, 1.5, None).await.status, 200);
-    assert_ledger_adds_up(&db).await;
-}
-
-/// Nobody pays out of the lots of whoever is next in the batch, when more than those that are
-/// read at once are used up.
-#[sqlx::test(migrator = "origin::MIGRATOR")]
-async fn charges_of_one_batch_may_empty_many_lots(db: PgPool) {
-    let origin = Origin::start_with(&db, &["--credits-signup-bonus=0", "--credits-daily=0"]).await;
-    let mut people = [
-        origin.join("ada@example.org").await.id,
-        origin.join("eve@example.org").await.id,
-    ];
-    people.sort();
-    for days in 1..=20 {
-        add_lot(&db, "free", 1_000, Some(days)).await;
-    }
-    let halves = people
-        .iter()
-        .flat_map(|person| [(person.as_str(), 500, None); 38]);
-    let outcomes = post(&db, &halves.collect::<Vec<_>>()).await;
-    assert_eq!(outcomes, ["posted"; 76]);
-    assert_eq!(
-        count(
-            &db,
-            "SELECT count(*) FROM credits.grants WHERE remaining = 1000"
-        )
-        .await,
-        2
-    );
-    assert_ledger_adds_up(&db).await;
-}
-
-/// A retry after a lost connection carries the id of its first attempt.
-#[sqlx::test(migrator = "origin::MIGRATOR")]
-async fn a_charge_without_a_key_is_found_by_its_id(db: PgPool) {
-    let origin = Origin::start(&db).await;
-    let ada = origin.join("ada@example.org").await;
-    for again in [false, true, true] {
-        let said: String = sqlx::query_scalar(
-            "SELECT outcome FROM auth.sessions s, credits.post(
-                 ARRAY['spend'], ARRAY['00000000-0000-7000-8000-000000000001'::uuid], ARRAY[s.user_id], ARRAY[s.id],
-                 ARRAY['app'], ARRAY[1000], ARRAY['d'], ARRAY[NULL::jsonb], ARRAY[NULL], ARRAY['1']::bytea[],
-                 ARRAY[NULL::uuid], ARRAY[0], $1, 0, false)",
-        )
-        .bind(again)
-        .fetch_one(&db)
-        .await
-        .expect("a charge");
-        assert_eq!(said, "posted");
-    }
-    assert!((origin.spendable(&ada).await - 154.0).abs() < f64::EPSILON);
-    assert_ledger_adds_up(&db).await;
 }
 
 /// What `verify` is worth: each of these is seen.
@@ -284,6 +177,30 @@ async fn verification_sees_what_does_not_add_up(db: PgPool) {
             "refunds stay within their charge",
         ),
         (
+            "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, of_version, created_at)
+             SELECT user_id, 4, gen_random_uuid(), 'refund', 1, 0, 0, 3, now() FROM credits.balances",
+            "a refund has its reference",
+        ),
+        (
+            "INSERT INTO credits.references (user_id, version, type, reference, of_version)
+             SELECT user_id, 3, 'refund', 'r', 3 FROM credits.balances",
+            "a refund has its reference",
+        ),
+        (
+            "INSERT INTO credits.transactions
+                 (user_id, version, id, type, amount, free_after, paid_after, app_id, idempotency_key, fingerprint, created_at)
+             SELECT user_id, v, gen_random_uuid(), 'spend', 1, 0, 0, 'app', 'k', '', now()
+             FROM credits.balances, generate_series(4, 5) v",
+            "a key has one transaction",
+        ),
+        ("UPDATE credits.grants SET kind = 'paid'", "what a transaction moves in free is what its free lots do"),
+        ("UPDATE credits.grants SET kind = 'paid'", "what a transaction moves in paid is what its paid lots do"),
+        (
+            "INSERT INTO credits.allocations (user_id, version, grant_version, amount)
+             SELECT user_id, version, lot, 1 FROM credits.transactions WHERE lot IS NOT NULL",
+            "a transaction names a lot once",
+        ),
+        (
             "INSERT INTO credits.purchases (user_id, id, package_id, credits, price_cents, currency, state, payment_intent, paid_at)
              SELECT user_id, gen_random_uuid(), 'p', 1, 1, 'eur', 'paid', 'pi', now() FROM credits.balances",
             "a paid purchase brought its credits, less what was paid back",
@@ -313,38 +230,4 @@ async fn verification_sees_what_does_not_add_up(db: PgPool) {
         );
     }
     assert_ledger_adds_up(&db).await;
-}
-
-/// Posts charges of each person's latest session by hand; they are sorted by user already.
-async fn post(db: &PgPool, charges: &[(&str, i64, Option<&str>)]) -> Vec<String> {
-    let users: Vec<Uuid> = charges
-        .iter()
-        .map(|(user, ..)| user.parse().expect("an id"))
-        .collect();
-    let amounts: Vec<i64> = charges.iter().map(|(_, amount, _)| *amount).collect();
-    let keys: Vec<Option<&str>> = charges.iter().map(|(_, _, key)| *key).collect();
-    sqlx::query_scalar(
-        "SELECT outcome FROM credits.post(
-             array_fill('spend'::text, ARRAY[cardinality($1)]),
-             ARRAY(
-                 -- As the origin names what has a key.
-                 SELECT CASE WHEN key IS NULL THEN gen_random_uuid() ELSE
-                     encode(set_byte(set_byte(h, 6, get_byte(h, 6) & 15 | 128), 8, get_byte(h, 8) & 63 | 128), 'hex')::uuid
-                 END
-                 FROM unnest($3::text[]) WITH ORDINALITY AS k (key, i),
-                      substr(sha256(convert_to(E'app\\n' || key, 'UTF8')), 1, 16) AS h
-                 ORDER BY i
-             ), $1,
-             ARRAY(SELECT coalesce((SELECT id FROM auth.sessions WHERE user_id = u), gen_random_uuid()) FROM unnest($1) u),
-             array_fill('app'::text, ARRAY[cardinality($1)]), $2, array_fill('d'::text, ARRAY[cardinality($1)]),
-             array_fill(NULL::jsonb, ARRAY[cardinality($1)]), $3, array_fill('x'::bytea, ARRAY[cardinality($1)]),
-             array_fill(NULL::uuid, ARRAY[cardinality($1)]), array_fill(0, ARRAY[cardinality($1)]), false, 5000, false)
-         ORDER BY place",
-    )
-    .bind(&users)
-    .bind(&amounts)
-    .bind(&keys)
-    .fetch_all(db)
-    .await
-    .expect("a batch")
 }

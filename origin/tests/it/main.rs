@@ -14,6 +14,7 @@ mod line;
 mod migrations;
 mod outage;
 mod payments;
+mod post;
 mod privileges;
 mod purchases;
 mod refresh;

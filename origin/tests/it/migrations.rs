@@ -19,20 +19,24 @@ const SOMEBODY: &str = "
     SELECT credits.open_wallet('00000000-0000-7000-8000-000000000001', sha256('a'), 150000);
 ";
 
-/// Asks for a charge under the key `k` and a hold under the key `h`.
-async fn charge_and_hold(db: &PgPool, ids: [Uuid; 2]) -> Vec<String> {
-    sqlx::query_scalar(
+/// Asks for a charge under the key `k` and a hold under the key `h`. That it is no second attempt
+/// is said `first` or `last`.
+async fn charge_and_hold(
+    db: &PgPool,
+    ids: [Uuid; 2],
+    first: &str,
+    last: &str,
+) -> sqlx::Result<Vec<String>> {
+    let call = format!(
         "SELECT outcome FROM credits.post(
-             ARRAY['spend', 'hold'], $1,
+             {first} ARRAY['spend', 'hold'], $1,
              array_fill('00000000-0000-7000-8000-000000000001'::uuid, ARRAY[2]),
              array_fill('00000000-0000-7000-8000-000000000002'::uuid, ARRAY[2]),
              ARRAY['app', 'app'], ARRAY[1000, 2000], ARRAY['d', 'd'], ARRAY[NULL, NULL]::jsonb[], ARRAY['k', 'h'],
-             ARRAY['x', 'y']::bytea[], ARRAY[NULL, NULL]::uuid[], ARRAY[0, 60], false, 0, false)",
-    )
-    .bind(ids)
-    .fetch_all(db)
-    .await
-    .expect("a batch")
+             ARRAY['x', 'y']::bytea[], ARRAY[NULL, NULL]::uuid[], ARRAY[0, 60], {last} 0, false)"
+    );
+    let called = sqlx::query_scalar(sqlx::AssertSqlSafe(call)).bind(ids);
+    called.fetch_all(db).await
 }
 
 /// Grants the same, for the same reference.
@@ -58,7 +62,8 @@ async fn a_ledger_with_entries_beside_its_transactions_is_taken_over(db: PgPool)
     migrated.expect("the early schema");
     sqlx::raw_sql(SOMEBODY).execute(&db).await.expect("a user");
     let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
-    assert_eq!(charge_and_hold(&db, ids).await, ["posted", "posted"]);
+    let done = charge_and_hold(&db, ids, "", "false,").await;
+    assert_eq!(done.expect("a batch"), ["posted", "posted"]);
     assert_eq!(grant(&db).await, "posted");
     let entries = "SELECT count(*) FROM credits.entries";
     let before = count(&db, entries).await;
@@ -66,7 +71,13 @@ async fn a_ledger_with_entries_beside_its_transactions_is_taken_over(db: PgPool)
     MIGRATOR.run(&db).await.expect("the schema of today");
     assert_eq!(count(&db, entries).await, before);
     let ids = ["k", "h"].map(by_key);
-    assert_eq!(charge_and_hold(&db, ids).await, ["replayed", "replayed"]);
+    let done = charge_and_hold(&db, ids, "false,", "").await;
+    assert_eq!(done.expect("a batch"), ["replayed", "replayed"]);
+    // A process from before would misread the answers.
+    let by_old = charge_and_hold(&db, ids, "", "false,").await;
+    let refused = by_old.expect_err("another call");
+    let refused = refused.as_database_error().expect("Postgres refuses");
+    assert_eq!(refused.code().as_deref(), Some("42883"));
     assert_eq!(grant(&db).await, "replayed");
     let words = "SELECT string_agg(description, ' ' ORDER BY version) FROM credits.transactions";
     let words: String = sqlx::query_scalar(words)
