@@ -250,6 +250,9 @@ impl Lane {
         let begun = Instant::now();
         let called = ledger::post(&mut connection, &operations, again, self.rules);
         match timeout(LONGEST_CALL, called).await {
+            Ok(Ok(outcomes)) if outcomes.len() != batch.len() => Err(Failed::Unclear(
+                sqlx::Error::Protocol("a batch has other answers than operations".into()),
+            )),
             Ok(Ok(outcomes)) => {
                 histogram!("tollgate_ledger_batch_seconds").record(begun.elapsed().as_secs_f64());
                 self.connection = Some(connection);
