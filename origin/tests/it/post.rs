@@ -1,7 +1,7 @@
 //! What one call of `credits.post` does: with the charges of many, with what was done before, and
 //! with who may not.
 
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Posts charges of each person's latest session by hand; they are sorted by user already.
-async fn post(db: &PgPool, charges: &[(&str, i64, Option<&str>)]) -> Vec<String> {
+async fn post(db: impl PgExecutor<'_>, charges: &[(&str, i64, Option<&str>)]) -> Vec<String> {
     let users: Vec<Uuid> = charges
         .iter()
         .map(|(user, ..)| user.parse().expect("an id"))
@@ -272,4 +272,34 @@ async fn nothing_that_expires_while_a_batch_waits_is_spent(db: PgPool) {
                    WHERE t.type = 'spend' AND g.expires_at < t.created_at";
     assert_eq!(count(&db, charged).await, 0);
     assert_ledger_adds_up(&db).await;
+}
+
+/// A charge looks up what it needs, however many rows its user has and however few the others.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_charge_does_not_read_the_history_of_its_user(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    let charges = vec![(ada.id.as_str(), 1, None); 1_000];
+    assert_eq!(post(&db, &charges).await, ["posted"; 1_000]);
+    for statement in [
+        "INSERT INTO auth.users (id, email, email_normalised)
+         SELECT gen_random_uuid(), n, n FROM generate_series(1, 1000) n",
+        "SELECT credits.open_wallet(id, sha256(id::text::bytea), 1) FROM auth.users WHERE email <> 'ada@example.org'",
+        "ANALYZE",
+    ] {
+        sqlx::query(statement).execute(&db).await.expect("others");
+    }
+    let mut reading = db.begin().await.expect("a transaction");
+    let fetched = "SELECT idx_tup_fetch FROM pg_stat_xact_all_tables WHERE relid = 'credits.transactions'::regclass";
+    let before: i64 = sqlx::query_scalar(fetched)
+        .fetch_one(&mut *reading)
+        .await
+        .expect("a count");
+    let outcomes = post(&mut *reading, &[(&ada.id, 1, Some("key"))]).await;
+    assert_eq!(outcomes, ["posted"]);
+    let after: i64 = sqlx::query_scalar(fetched)
+        .fetch_one(&mut *reading)
+        .await
+        .expect("a count");
+    assert!(after - before < 10, "{} rows were read", after - before);
 }
