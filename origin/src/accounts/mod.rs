@@ -2,6 +2,7 @@
 
 mod passwords;
 mod routes;
+mod sign_in;
 mod store;
 
 pub use passwords::{NotHashed, Passwords};

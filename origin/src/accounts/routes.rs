@@ -1,29 +1,21 @@
 //! Registering and signing in.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::IntoResponse,
-    routing::post,
-};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use shared::{
-    api::{Device, Login, Register, Registered, User},
+    api::{Login, Register, Registered, User},
     claims::Role,
 };
 
-use crate::{
-    app::App,
-    door::Body,
-    error::Error as Failure,
-    front::Client,
-    rim,
-    sessions::{self, NewSession},
-};
+use crate::{app::App, door::Body, error::Error as Failure, front::Client, rim};
 
-use super::{Error, passwords::Comparison, store};
+use super::{
+    Error,
+    passwords::Comparison,
+    sign_in::{Arrival, Entry, enter},
+    store,
+};
 
 /// The calls about accounts.
 pub fn router() -> Router<App> {
@@ -68,7 +60,7 @@ async fn login(
     State(app): State<App>,
     client: Client,
     Body(body): Body<Login>,
-) -> Result<impl IntoResponse, Failure> {
+) -> Result<Entry, Failure> {
     let account = store::by_email(app.db.pool(), &body.email.normalised())
         .await
         .map_err(Error::from)?;
@@ -92,30 +84,20 @@ async fn login(
         return Err(Error::EmailNotVerified.into());
     }
 
-    let now = rim::now();
-    let user = account.user.clone();
-    let mut transaction = app.db.as_user(user.id).await?;
+    let mut transaction = app.db.as_user(account.user.id).await?;
     if let Some(phc) = rehashed {
-        store::set_password(&mut transaction, user.id, &phc).await?;
+        store::set_password(&mut transaction, account.user.id, &phc).await?;
     }
-    let session = NewSession {
-        user: user.id,
-        device_id: body.device_id.as_ref().map(Device::as_str),
-        device_name: body.device_name.as_ref().map(Device::as_str),
+    let arrival = Arrival {
+        user: account.user.clone(),
+        proved_by: &["pwd"],
+        device_id: body.device_id.as_ref(),
+        device_name: body.device_name.as_ref(),
         remember: body.remember_me,
     };
-    let opened = sessions::open(&app, &mut transaction, session, &client, now).await?;
-    sessions::record(
-        &mut transaction,
-        user.id,
-        Some(opened.family.session),
-        "sign_in",
-        &client,
-    )
-    .await?;
-    let tokens = sessions::tokens(&app, user, &opened.family, now)?;
+    let entry = enter(&app, &mut transaction, arrival, &client).await?;
     transaction.commit().await?;
-    Ok(([(header::SET_COOKIE, opened.cookie)], Json(tokens)))
+    Ok(entry)
 }
 
 /// Remembers an address without keeping it.

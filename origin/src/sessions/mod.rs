@@ -96,7 +96,12 @@ pub async fn open(
         session: rim::new_id(),
         client_id: shared::claims::FIRST_PARTY.to_owned(),
         authenticated_at: now,
-        amr: vec!["pwd".to_owned()],
+        amr: session
+            .proved_by
+            .iter()
+            .copied()
+            .map(str::to_owned)
+            .collect(),
         counter: 0,
         salt: rim::random::<16>().to_vec(),
     };

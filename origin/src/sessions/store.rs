@@ -24,6 +24,8 @@ pub const fn slide_days(remember: bool) -> i32 {
 pub struct NewSession<'a> {
     /// Whose.
     pub user: UserId,
+    /// How they proved who they are.
+    pub proved_by: &'a [&'a str],
     /// The device's own name for itself.
     pub device_id: Option<&'a str>,
     /// What its owner calls it.

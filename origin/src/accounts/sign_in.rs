@@ -1,0 +1,69 @@
+//! The end of every way to sign in: somebody has proved who they are, and gets a session.
+
+use axum::{
+    Json,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use shared::api::{Device, SignedIn, User};
+use sqlx::PgConnection;
+
+use crate::{
+    app::App,
+    error::Error as Failure,
+    front::Client,
+    rim,
+    sessions::{self, NewSession},
+};
+
+/// Somebody who has proved who they are.
+pub struct Arrival<'a> {
+    /// Who.
+    pub user: User,
+    /// By which means, as `amr` says it (RFC 8176).
+    pub proved_by: &'a [&'a str],
+    /// The device's own name for itself.
+    pub device_id: Option<&'a Device>,
+    /// What its owner calls it.
+    pub device_name: Option<&'a Device>,
+    /// Whether the session slides further.
+    pub remember: bool,
+}
+
+/// What comes of an arrival.
+pub enum Entry {
+    /// A session, with its browser's `Set-Cookie`.
+    SignedIn(Box<SignedIn>, String),
+}
+
+impl IntoResponse for Entry {
+    fn into_response(self) -> Response {
+        match self {
+            Self::SignedIn(tokens, cookie) => {
+                ([(header::SET_COOKIE, cookie)], Json(tokens)).into_response()
+            }
+        }
+    }
+}
+
+/// Lets somebody in, in a transaction that acts for them.
+pub async fn enter(
+    app: &App,
+    db: &mut PgConnection,
+    arrival: Arrival<'_>,
+    client: &Client,
+) -> Result<Entry, Failure> {
+    let now = rim::now();
+    let session = NewSession {
+        user: arrival.user.id,
+        proved_by: arrival.proved_by,
+        device_id: arrival.device_id.map(Device::as_str),
+        device_name: arrival.device_name.map(Device::as_str),
+        remember: arrival.remember,
+    };
+    let opened = sessions::open(app, db, session, client, now).await?;
+    let (user, session) = (arrival.user, opened.family.session);
+    sessions::record(db, user.id, Some(session), "sign_in", client).await?;
+    let tokens = sessions::tokens(app, user, &opened.family, now)?;
+    Ok(Entry::SignedIn(Box::new(tokens), opened.cookie))
+}
