@@ -3,7 +3,8 @@
 //! not even when it is the one that is wrong.
 
 use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration,
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr,
+    time::Duration,
 };
 
 use argon2::Params;
@@ -75,6 +76,15 @@ pub enum Task {
         #[command(subcommand)]
         task: KeysTask,
     },
+    /// Look after people.
+    Users {
+        /// The database they are in.
+        #[command(flatten)]
+        database: Database,
+        /// What to do with them.
+        #[command(subcommand)]
+        task: UsersTask,
+    },
     /// Look after what can be bought.
     Packages {
         /// The database they are in.
@@ -83,6 +93,20 @@ pub enum Task {
         /// What to do with them.
         #[command(subcommand)]
         task: PackagesTask,
+    },
+}
+
+/// What can be done with people.
+#[derive(Subcommand)]
+pub enum UsersTask {
+    /// Bring people from another service, with the hashes of their passwords: bcrypt, scrypt (as
+    /// Better Auth has it), PBKDF2 or argon2id. Can be run again: who is here stays as they are.
+    Import {
+        /// A JSON object a line: {"email", "passwordHash", "id"?, "name"?, "emailVerified"?, "createdAt"?}.
+        file: PathBuf,
+        /// What the origin is served with.
+        #[command(flatten)]
+        remembering: Remembering,
     },
 }
 
@@ -192,6 +216,14 @@ pub struct Sealing {
     pub key_encryption_key: Key,
 }
 
+/// How addresses are remembered when nobody may know them any more.
+#[derive(clap::Args)]
+pub struct Remembering {
+    /// Hashes addresses that had their sign-up bonus: 32 bytes in base64. Never changes.
+    #[arg(long, env, hide_env_values = true, value_parser = secret("32 bytes in base64", key))]
+    pub email_hash_key: Key,
+}
+
 /// A secret key of 32 bytes, wiped when dropped.
 pub type Key = Zeroizing<[u8; 32]>;
 
@@ -227,9 +259,9 @@ pub struct Config {
     #[arg(long, env, hide_env_values = true,
           value_parser = secret("comma-separated version:base64 pairs, with versions of 0 to 255 and 32 bytes each", refresh_keys))]
     pub refresh_token_keys: RefreshKeys,
-    /// Hashes addresses that had their sign-up bonus: 32 bytes in base64. Never changes.
-    #[arg(long, env, hide_env_values = true, value_parser = secret("32 bytes in base64", key))]
-    pub email_hash_key: Key,
+    /// How addresses are remembered.
+    #[command(flatten)]
+    pub remembering: Remembering,
     /// Shared with the edge, which proves with it whom it speaks for: 32 bytes in base64.
     #[arg(long, env, hide_env_values = true, value_parser = secret("32 bytes in base64", |text| key(text).map(ProofKey::new)))]
     pub edge_proof_key: ProofKey,

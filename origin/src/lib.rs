@@ -5,7 +5,6 @@
 //! (how bodies come in), `error` (how anything goes wrong), `db` (whose rows a connection sees),
 //! `rim` (the clock and randomness). Start with [`router`].
 
-mod accounts;
 mod app;
 mod credits;
 mod db;
@@ -15,6 +14,7 @@ mod front;
 mod limits;
 mod sessions;
 
+pub mod accounts;
 pub mod apps;
 pub mod config;
 pub mod health;

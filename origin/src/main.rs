@@ -1,7 +1,8 @@
 //! The command line: serve, migrate, look after keys and packages.
 
 use std::{
-    io::{IsTerminal, stdout},
+    fs::File,
+    io::{BufReader, IsTerminal, stdout},
     net::SocketAddr,
 };
 
@@ -10,9 +11,12 @@ use axum::Router;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use mimalloc::MiMalloc;
 use origin::{
-    App, MIGRATOR,
+    App, MIGRATOR, accounts,
     apps::{self, NewApp, ServiceKey},
-    config::{AppsTask, Cli, Config, Database, KeysTask, LedgerTask, PackagesTask, Sealing, Task},
+    config::{
+        AppsTask, Cli, Config, Database, KeysTask, LedgerTask, PackagesTask, Sealing, Task,
+        UsersTask,
+    },
     health, keys, payments, rim, router, telemetry, verification,
 };
 use shared::{
@@ -43,6 +47,7 @@ async fn main() -> anyhow::Result<()> {
             sealing,
             task,
         } => tend_keys(&database, &sealing, task).await,
+        Task::Users { database, task } => tend_users(&database, task).await,
         Task::Packages { database, task } => tend_packages(&database, task).await,
     }
 }
@@ -208,6 +213,24 @@ fn show(id: &AppId, key: &ServiceKey) {
     println!("X-App-Id: {}", id.as_str());
     println!("X-Service-Key: {}", key.reveal());
     eprintln!("This key is shown once. Its calls carry both headers.");
+}
+
+async fn tend_users(database: &Database, task: UsersTask) -> anyhow::Result<()> {
+    let UsersTask::Import { file, remembering } = task;
+    let lines = File::open(&file).with_context(|| format!("opening {}", file.display()))?;
+    let mut db = connect(database).await?;
+    let imported =
+        accounts::import(&mut db, &remembering.email_hash_key, BufReader::new(lines)).await?;
+    for (number, why) in &imported.wrong {
+        eprintln!("line {number}: {why}");
+    }
+    println!(
+        "{} imported, {} here already",
+        imported.made, imported.there
+    );
+    let count = imported.wrong.len();
+    anyhow::ensure!(count == 0, "{count} lines are wrong");
+    Ok(())
 }
 
 async fn tend_packages(database: &Database, task: PackagesTask) -> anyhow::Result<()> {

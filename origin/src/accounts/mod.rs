@@ -1,10 +1,13 @@
 //! Accounts: registering, and signing in with a password. What a sign-in opens is a session.
 
+mod foreign;
+mod import;
 mod passwords;
 mod routes;
 mod sign_in;
 mod store;
 
+pub use import::{Imported, import};
 pub use passwords::{NotHashed, Passwords};
 pub use routes::router;
 pub use store::{own, role};

@@ -4,7 +4,7 @@
 use std::{num::NonZeroUsize, sync::Arc, thread};
 
 use argon2::{
-    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
+    Algorithm, Argon2, Params, PasswordHasher, Version,
     password_hash::{Error, phc::PasswordHash},
 };
 use shared::api::Password;
@@ -14,6 +14,8 @@ use tokio::{
 };
 
 use crate::config::PasswordConfig;
+
+use super::foreign;
 
 /// Hashes and verifies passwords with argon2id.
 #[derive(Clone)]
@@ -48,7 +50,7 @@ pub enum Comparison {
     Differs,
     /// It is the one.
     Matches {
-        /// A hash with today's parameters, when the stored one has others.
+        /// A hash as it is made today, when the stored one was not.
         rehashed: Option<String>,
     },
 }
@@ -85,16 +87,14 @@ impl Passwords {
     ) -> Result<Comparison, NotHashed> {
         let dummy = Arc::clone(&self.dummy);
         self.run(move |argon2| {
-            let stored = PasswordHash::new(phc.as_deref().unwrap_or(&dummy))?;
-            match argon2.verify_password(password.as_bytes(), &stored) {
-                Ok(()) if phc.is_some() => Ok(Comparison::Matches {
-                    rehashed: (!is_current(argon2.params(), &stored))
-                        .then(|| hash(argon2, &password))
-                        .transpose()?,
-                }),
-                Ok(()) | Err(Error::PasswordInvalid) => Ok(Comparison::Differs),
-                Err(why) => Err(why),
+            let stored = phc.as_deref().unwrap_or(&dummy);
+            if !foreign::matches(argon2, password.as_bytes(), stored)? || phc.is_none() {
+                return Ok(Comparison::Differs);
             }
+            let rehashed = (!is_current(argon2.params(), stored)).then(|| hash(argon2, &password));
+            Ok(Comparison::Matches {
+                rehashed: rehashed.transpose()?,
+            })
         })
         .await
     }
@@ -128,10 +128,12 @@ fn hash(argon2: &Argon2<'_>, password: &Password) -> Result<String, Error> {
     Ok(argon2.hash_password(password.as_bytes())?.to_string())
 }
 
-fn is_current(params: &Params, stored: &PasswordHash) -> bool {
-    stored.algorithm == argon2::ARGON2ID_IDENT
-        && Params::try_from(stored).is_ok_and(|stored| {
-            (stored.m_cost(), stored.t_cost(), stored.p_cost())
-                == (params.m_cost(), params.t_cost(), params.p_cost())
-        })
+fn is_current(params: &Params, stored: &str) -> bool {
+    PasswordHash::new(stored).is_ok_and(|stored| {
+        stored.algorithm == argon2::ARGON2ID_IDENT
+            && Params::try_from(&stored).is_ok_and(|stored| {
+                (stored.m_cost(), stored.t_cost(), stored.p_cost())
+                    == (params.m_cost(), params.t_cost(), params.p_cost())
+            })
+    })
 }

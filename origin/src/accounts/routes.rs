@@ -49,7 +49,7 @@ async fn register(
         email_normalised: &normalised,
         name: user.name.as_deref(),
         phc: &phc,
-        email_hash: &email_hash(&app.config.email_hash_key, &normalised),
+        email_hash: &email_hash(&app.config.remembering.email_hash_key, &normalised),
         bonus: usable.then_some(app.config.credits.credits_signup_bonus.thousandths()),
     };
     store::register(app.db.pool(), &account, &client).await?;
@@ -101,7 +101,7 @@ async fn login(
 }
 
 /// Remembers an address without keeping it.
-fn email_hash(key: &crate::config::Key, normalised: &str) -> [u8; 32] {
+pub fn email_hash(key: &crate::config::Key, normalised: &str) -> [u8; 32] {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(key.as_slice()).expect("HMAC takes a key of any length");
     mac.update(normalised.as_bytes());

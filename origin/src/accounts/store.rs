@@ -1,5 +1,6 @@
 //! The SQL of accounts.
 
+use chrono::{DateTime, Utc};
 use shared::{api::User, claims::Role, ids::UserId};
 use sqlx::{PgConnection, PgPool};
 
@@ -122,6 +123,35 @@ pub async fn record_failure(
     .fetch_one(db)
     .await?;
     Ok(())
+}
+
+/// An account that comes from another service.
+pub struct MovedIn<'a> {
+    pub id: UserId,
+    pub email: &'a str,
+    pub email_normalised: &'a str,
+    pub email_verified: bool,
+    pub name: Option<&'a str>,
+    pub hash: &'a str,
+    pub created_at: DateTime<Utc>,
+    pub email_hash: &'a [u8],
+}
+
+/// Makes the account with an empty wallet; says whether it was not there yet.
+pub async fn import(db: &mut PgConnection, account: &MovedIn<'_>) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT auth.import_user($1, $2, $3, $4, $5, $6, $7, $8) AS "is_new!""#,
+        account.id.uuid(),
+        account.email,
+        account.email_normalised,
+        account.email_verified,
+        account.name,
+        account.hash,
+        account.created_at,
+        account.email_hash,
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// A role from the database, whose CHECK knows the same three.

@@ -12,6 +12,7 @@ mod keys;
 mod ledger;
 mod line;
 mod migrations;
+mod moving_in;
 mod outage;
 mod payments;
 mod post;
