@@ -1,204 +1,27 @@
-//! Configuration: environment variables, or flags of the same names, parsed once into one typed
+//! Configuration of `serve`: environment variables, or flags of the same names, parsed once into one typed
 //! struct. What is missing or wrong names itself and stops the start; a secret is never printed,
 //! not even when it is the one that is wrong.
 
 use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr,
-    time::Duration,
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration,
 };
 
 use argon2::Params;
 use base64ct::{Base64, Encoding};
 use clap::{
-    Arg, Command, Parser, Subcommand,
+    Arg, Command,
     builder::{StringValueParser, TypedValueParser},
     error::ErrorKind,
 };
 use http::Uri;
-use shared::{
-    api::{AppId, Link},
-    claims::FIRST_PARTY,
-    credits::Credits,
-    proof::ProofKey,
-};
+use shared::{credits::Credits, proof::ProofKey};
 use sqlx::postgres::PgConnectOptions;
 use zeroize::Zeroizing;
 
 use crate::{
-    apps::Permission,
     payments::{SecretKey, Stripe, WebhookSecrets},
     sessions::RefreshKeys,
 };
-
-/// Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
-#[derive(Parser)]
-#[command(version)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub task: Task,
-}
-
-/// What the program can do.
-#[derive(Subcommand)]
-pub enum Task {
-    /// Migrate the database, then serve until SIGTERM or Ctrl-C.
-    Serve(Box<Config>),
-    /// Migrate the database, and that is all.
-    Migrate(Database),
-    /// Look after the ledger.
-    Ledger {
-        /// The database it is in.
-        #[command(flatten)]
-        database: Database,
-        /// What to do with it.
-        #[command(subcommand)]
-        task: LedgerTask,
-    },
-    /// Look after the apps that charge.
-    Apps {
-        /// The database they are in.
-        #[command(flatten)]
-        database: Database,
-        /// What to do with them.
-        #[command(subcommand)]
-        task: AppsTask,
-    },
-    /// Look after the keys that sign tokens.
-    Keys {
-        /// The database they are in.
-        #[command(flatten)]
-        database: Database,
-        /// What opens them.
-        #[command(flatten)]
-        sealing: Sealing,
-        /// What to do with them.
-        #[command(subcommand)]
-        task: KeysTask,
-    },
-    /// Look after people.
-    Users {
-        /// The database they are in.
-        #[command(flatten)]
-        database: Database,
-        /// What to do with them.
-        #[command(subcommand)]
-        task: UsersTask,
-    },
-    /// Look after what can be bought.
-    Packages {
-        /// The database they are in.
-        #[command(flatten)]
-        database: Database,
-        /// What to do with them.
-        #[command(subcommand)]
-        task: PackagesTask,
-    },
-}
-
-/// What can be done with people.
-#[derive(Subcommand)]
-pub enum UsersTask {
-    /// Bring people from another service, with the hashes of their passwords: bcrypt, scrypt (as
-    /// Better Auth has it), PBKDF2 or argon2id. Can be run again: who is here stays as they are.
-    Import {
-        /// A JSON object a line: {"email", "passwordHash", "id"?, "name"?, "emailVerified"?, "createdAt"?}.
-        file: PathBuf,
-        /// What the origin is served with.
-        #[command(flatten)]
-        remembering: Remembering,
-    },
-}
-
-/// What can be done with packages of credits.
-#[derive(Subcommand)]
-pub enum PackagesTask {
-    /// List them, in the order in which they are offered.
-    List,
-    /// Offer one, or change one; what was bought before stays as it was.
-    Set {
-        /// Its id: letters, digits, dots, hyphens and underscores.
-        #[arg(value_parser = app_id)]
-        id: AppId,
-        /// How many credits it brings.
-        #[arg(long, value_parser = price)]
-        credits: Credits,
-        /// What it costs, in the smallest unit of the currency.
-        #[arg(long, value_parser = clap::value_parser!(i64).range(1..=99_999_999))]
-        price_cents: i64,
-        /// ISO 4217, in small letters.
-        #[arg(long, default_value = "eur", value_parser = currency)]
-        currency: String,
-    },
-    /// Offer one no longer.
-    Remove {
-        /// Its id.
-        id: String,
-    },
-}
-
-/// What can be done with the ledger.
-#[derive(Subcommand)]
-pub enum LedgerTask {
-    /// Compare everything that is kept twice: balances with entries, lots, holds and usage.
-    /// Prints the figures; fails with the rows that differ.
-    Verify,
-}
-
-/// What can be done with apps.
-#[derive(Subcommand)]
-pub enum AppsTask {
-    /// Register an app, and show its service key: once, and never again.
-    Add {
-        /// Its id, as charges name it: letters, digits, dots, hyphens, underscores.
-        #[arg(value_parser = app_id)]
-        id: AppId,
-        /// What people read; the id by default.
-        #[arg(long)]
-        name: Option<String>,
-        /// Where its pages are, such as `https://app.example.org`; may be repeated.
-        #[arg(long = "origin", value_parser = web_origin)]
-        origins: Vec<String>,
-        /// What its key may do.
-        #[arg(
-            long = "allow",
-            value_delimiter = ',',
-            default_value = "charge,read,refund"
-        )]
-        permissions: Vec<Permission>,
-        /// How many credits its key may grant a UTC day, all people together.
-        #[arg(long, default_value = "0")]
-        daily_grant_cap: Credits,
-    },
-    /// List them.
-    List,
-    /// Show a new service key; the one before is worth nothing from now on.
-    Rotate {
-        /// Its id.
-        #[arg(value_parser = app_id)]
-        id: AppId,
-    },
-    /// Make an app's key worth nothing. `rotate` enables it again.
-    Disable {
-        /// Its id.
-        #[arg(value_parser = app_id)]
-        id: AppId,
-    },
-}
-
-/// What can be done with signing keys.
-#[derive(Subcommand)]
-pub enum KeysTask {
-    /// Publish the next key; it signs once every cache must have seen it.
-    Rotate,
-    /// List them.
-    List,
-    /// Drop one at once, with every token that it signed.
-    Revoke {
-        /// Its id.
-        kid: String,
-    },
-}
 
 /// Where the data is.
 #[derive(clap::Args)]
@@ -433,37 +256,6 @@ impl FromStr for PublicUrl {
             uri,
         })
     }
-}
-
-fn app_id(text: &str) -> Result<AppId, &'static str> {
-    AppId::parse(text.to_owned())
-        .filter(|id| id.as_str() != FIRST_PARTY)
-        .ok_or(
-            "must be 1 to 64 letters, digits, dots, hyphens and underscores, and not first-party",
-        )
-}
-
-/// As browsers write `Origin`: no path, not even a slash.
-fn web_origin(text: &str) -> Result<String, &'static str> {
-    let link = Link::parse(text.to_ascii_lowercase());
-    link.map(|link| link.origin().to_owned())
-        .filter(|origin| origin.len() == text.len())
-        .ok_or("must be http:// or https:// with a host and nothing behind it")
-}
-
-fn price(text: &str) -> Result<Credits, String> {
-    match text.parse() {
-        Ok(Credits::ZERO) => Err("must be more than 0".to_owned()),
-        Ok(credits) => Ok(credits),
-        Err(why) => Err(why.to_string()),
-    }
-}
-
-fn currency(text: &str) -> Result<String, &'static str> {
-    let is_code = text.len() == 3 && text.bytes().all(|b| b.is_ascii_lowercase());
-    is_code
-        .then(|| text.to_owned())
-        .ok_or("must be three small letters, such as eur")
 }
 
 fn key(text: &str) -> Option<Key> {

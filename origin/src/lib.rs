@@ -16,6 +16,7 @@ mod sessions;
 
 pub mod accounts;
 pub mod apps;
+pub mod cli;
 pub mod config;
 pub mod health;
 pub mod keys;

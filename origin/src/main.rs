@@ -13,10 +13,8 @@ use mimalloc::MiMalloc;
 use origin::{
     App, MIGRATOR, accounts,
     apps::{self, NewApp, ServiceKey},
-    config::{
-        AppsTask, Cli, Config, Database, KeysTask, LedgerTask, PackagesTask, Sealing, Task,
-        UsersTask,
-    },
+    cli::{AppsTask, Cli, KeysTask, LedgerTask, PackagesTask, Task, UsersTask},
+    config::{Config, Database, Sealing},
     health, keys, payments, rim, router, telemetry, verification,
 };
 use shared::{

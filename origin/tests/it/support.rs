@@ -9,7 +9,7 @@ use clap::Parser;
 use origin::{
     App,
     apps::{self, NewApp, Permission, ServiceKey},
-    config::{Cli, Task},
+    cli::{Cli, Task},
     rim, router, verification,
 };
 use serde_json::{Value, json};
