@@ -94,6 +94,17 @@ impl App {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets failed sign-ins that are old.
+    pub async fn tend_accounts(self) {
+        let mut ticks = tokio::time::interval(Duration::from_hours(1));
+        loop {
+            ticks.tick().await;
+            if let Err(error) = accounts::sweep(self.db.pool()).await {
+                tracing::warn!(%error, "old failures stay until the next sweep");
+            }
+        }
+    }
+
     /// Keeps the keys as the database has them, and rotates them when it is time.
     pub async fn tend_keys(self) {
         let mut ticks = tokio::time::interval(Duration::from_secs(RELOAD_SECS.into()));

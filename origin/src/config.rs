@@ -133,6 +133,10 @@ pub struct PasswordConfig {
     /// How many may wait before sign-ins are answered 503.
     #[arg(long, env, default_value = "64")]
     pub password_queue: usize,
+    /// A service that knows the passwords of breaches, as Have I Been Pwned's does: new
+    /// passwords are looked up by five digits of their hash.
+    #[arg(long, env)]
+    pub breach_api_base: Option<PublicUrl>,
 }
 
 /// How to reach Stripe. Without it nothing can be bought.
@@ -194,6 +198,12 @@ impl Config {
             return Err(
                 "LIMIT_SCALE is for tests: PUBLIC_URL must be on loopback to set it".to_owned(),
             );
+        }
+        if let Some(base) = &self.passwords.breach_api_base
+            && !base.is_https()
+            && !base.is_loopback()
+        {
+            return Err("BREACH_API_BASE must be https://, unless it is on loopback".to_owned());
         }
         self.passwords
             .params()

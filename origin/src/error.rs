@@ -122,6 +122,9 @@ impl Error {
                 verdict.decision.retry_after_secs.into(),
             );
         }
+        if let Self::Account(accounts::Error::TooManyFailures { wait_secs }) = self {
+            headers.insert(header::RETRY_AFTER, (*wait_secs).into());
+        }
         if matches!(
             self,
             Self::TooSlow
@@ -158,6 +161,11 @@ fn account(error: &accounts::Error) -> Problem {
         accounts::Error::InvalidCredentials => plain(Code::InvalidCredentials),
         accounts::Error::EmailNotVerified => plain(Code::EmailNotVerified),
         accounts::Error::Disabled => plain(Code::AccountDisabled),
+        accounts::Error::TooManyFailures { wait_secs } => Problem::new(
+            Code::RateLimited,
+            format!("Too many wrong passwords; try again in {wait_secs} seconds"),
+        ),
+        accounts::Error::Password(NotHashed::TooCommon) => plain(Code::PasswordTooCommon),
         accounts::Error::Password(NotHashed::QueueFull) => plain(Code::Overloaded),
         accounts::Error::Password(NotHashed::Failed(_) | NotHashed::Died(_)) => {
             plain(Code::Internal)

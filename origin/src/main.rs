@@ -78,6 +78,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .await
         .context("loading the signing keys")?;
     tokio::spawn(app.clone().tend_keys());
+    tokio::spawn(app.clone().tend_accounts());
     tokio::spawn(app.ledger.clone().tend());
     tokio::spawn(app.ledger.clone().verify_daily());
     let ledger = app.ledger.clone();

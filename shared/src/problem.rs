@@ -96,6 +96,8 @@ codes! {
     IdempotencyMismatch = "IDEMPOTENCY_MISMATCH", 422, "The idempotency key was used for something else";
     /// More than the hold.
     HoldExceeded = "HOLD_EXCEEDED", 422, "More than was held";
+    /// Everybody tries that password, or it was in a breach.
+    PasswordTooCommon = "PASSWORD_TOO_COMMON", 422, "Everybody tries this password; choose another";
     /// More than is left of the charge; `left` says how much is.
     RefundExceedsCharge = "REFUND_EXCEEDS_CHARGE", 422, "More than was charged";
     /// Too many requests; `Retry-After` says when again.

@@ -1,6 +1,8 @@
 //! Accounts: registering, and signing in with a password. What a sign-in opens is a session.
 
+mod common;
 mod foreign;
+mod guessing;
 mod import;
 mod passwords;
 mod routes;
@@ -10,7 +12,7 @@ mod store;
 pub use import::{Imported, import};
 pub use passwords::{NotHashed, Passwords};
 pub use routes::router;
-pub use store::{own, role};
+pub use store::{own, role, sweep_failures as sweep};
 
 /// Why an account could not be made or signed in to.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,12 @@ pub enum Error {
     /// The password was right.
     #[error("the account is disabled")]
     Disabled,
+    /// Too many wrong passwords lately, for this account or from there.
+    #[error("too many failures; the next attempt is in {wait_secs} s")]
+    TooManyFailures {
+        /// When again.
+        wait_secs: u32,
+    },
     /// The password could not be hashed.
     #[error(transparent)]
     Password(#[from] NotHashed),

@@ -15,7 +15,10 @@ use tokio::{
 
 use crate::config::PasswordConfig;
 
-use super::foreign;
+use super::{
+    common::{self, Breaches},
+    foreign,
+};
 
 /// Hashes and verifies passwords with argon2id.
 #[derive(Clone)]
@@ -23,6 +26,8 @@ pub struct Passwords {
     argon2: Argon2<'static>,
     /// A hash that no password has, for accounts that are not there.
     dummy: Arc<str>,
+    /// What knows the passwords of breaches, where there is one.
+    breaches: Option<Breaches>,
     /// A place for all who hash or wait.
     places: Arc<Semaphore>,
     /// A worker for those who hash.
@@ -35,6 +40,9 @@ pub enum NotHashed {
     /// Too many wait already.
     #[error("the queue for password hashing is full")]
     QueueFull,
+    /// Whoever guesses tries it first.
+    #[error("the password is too common")]
+    TooCommon,
     /// A stored hash that cannot be read, or no memory.
     #[error("hashing a password")]
     Failed(#[from] Error),
@@ -57,7 +65,7 @@ pub enum Comparison {
 
 impl Passwords {
     /// Workers and a queue with these parameters.
-    pub fn new(config: &PasswordConfig) -> Result<Self, Error> {
+    pub fn new(config: &PasswordConfig) -> anyhow::Result<Self> {
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, config.params()?);
         let workers = config
             .password_workers
@@ -69,13 +77,26 @@ impl Passwords {
                 .to_string()
                 .into(),
             argon2,
+            breaches: config
+                .breach_api_base
+                .as_ref()
+                .map(|base| Breaches::new(base.as_str()))
+                .transpose()?,
             places: Arc::new(Semaphore::new(workers + config.password_queue)),
             workers: Arc::new(Semaphore::new(workers)),
         })
     }
 
-    /// A PHC string of a new password.
+    /// A PHC string of a new password, unless guessers try it first.
     pub async fn hash(&self, password: Password) -> Result<String, NotHashed> {
+        let is_known = match &self.breaches {
+            _ if common::is_common(&password) => true,
+            Some(breaches) => breaches.know(&password).await,
+            None => false,
+        };
+        if is_known {
+            return Err(NotHashed::TooCommon);
+        }
         self.run(move |argon2| hash(argon2, &password)).await
     }
 

@@ -1,6 +1,11 @@
 //! Registering and signing in.
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use shared::{
@@ -8,13 +13,14 @@ use shared::{
     claims::Role,
 };
 
-use crate::{app::App, door::Body, error::Error as Failure, front::Client, rim};
+use crate::{app::App, door::Body, error::Error as Failure, front::Client, rim, sessions};
 
 use super::{
     Error,
+    guessing::Attempt,
     passwords::Comparison,
     sign_in::{Arrival, Entry, enter},
-    store,
+    store::{self, Account},
 };
 
 /// The calls about accounts.
@@ -59,17 +65,21 @@ async fn register(
 async fn login(
     State(app): State<App>,
     client: Client,
+    headers: HeaderMap,
     Body(body): Body<Login>,
 ) -> Result<Entry, Failure> {
-    let account = store::by_email(app.db.pool(), &body.email.normalised())
+    let normalised = body.email.normalised();
+    let account = store::by_email(app.db.pool(), &normalised)
         .await
         .map_err(Error::from)?;
+    let device = known_device(&app, &headers, account.as_ref()).await?;
+    let attempt = Attempt::begin(&app, &normalised, device.as_deref(), &client).await?;
     let phc = account.as_ref().map(|account| account.phc.clone());
-    let comparison = app
-        .passwords
-        .compare(body.password, phc)
-        .await
-        .map_err(Error::from)?;
+    let comparison = app.passwords.compare(body.password, phc).await;
+    if !matches!(comparison, Ok(Comparison::Differs)) {
+        attempt.forgive(app.db.pool()).await?;
+    }
+    let comparison = comparison.map_err(Error::from)?;
     let (Some(account), Comparison::Matches { rehashed }) = (&account, comparison) else {
         let user = account.map(|account| account.user.id);
         store::record_failure(app.db.pool(), user, &client)
@@ -98,6 +108,18 @@ async fn login(
     let entry = enter(&app, &mut transaction, arrival, &client).await?;
     transaction.commit().await?;
     Ok(entry)
+}
+
+/// The device that asks, if the account knows it: it is signed in there.
+async fn known_device(
+    app: &App,
+    headers: &HeaderMap,
+    account: Option<&Account>,
+) -> sqlx::Result<Option<String>> {
+    let here = sessions::of_browser(app, headers).await?;
+    Ok(here
+        .filter(|(_, user)| account.is_some_and(|account| account.user.id == *user))
+        .map(|(session, _)| session.to_string()))
 }
 
 /// Remembers an address without keeping it.

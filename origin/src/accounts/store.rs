@@ -108,6 +108,41 @@ pub async fn set_password(db: &mut PgConnection, user: UserId, phc: &str) -> sql
     Ok(())
 }
 
+/// Begins an attempt that counts as a failure of each key; how many seconds to wait before it may
+/// be made, or 0.
+pub async fn begin_attempt(
+    db: &PgPool,
+    keys: &[Vec<u8>],
+    free: &[i32],
+    forget_secs: &[i32],
+) -> sqlx::Result<u32> {
+    let wait_secs = sqlx::query_scalar!(
+        r#"SELECT ceil(auth.begin_attempt($1, $2, $3))::integer AS "wait_secs!""#,
+        keys,
+        free,
+        forget_secs
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(wait_secs.unsigned_abs())
+}
+
+/// Takes back what an attempt counted.
+pub async fn forgive(db: &PgPool, keys: &[Vec<u8>]) -> sqlx::Result<()> {
+    sqlx::query!(r#"SELECT auth.forgive($1) AS "done: ()""#, keys)
+        .fetch_one(db)
+        .await?;
+    Ok(())
+}
+
+/// Drops counts of failures that are as good as forgotten.
+pub async fn sweep_failures(db: &PgPool) -> sqlx::Result<()> {
+    sqlx::query!(r#"SELECT auth.sweep_failures() AS "done: ()""#)
+        .fetch_one(db)
+        .await?;
+    Ok(())
+}
+
 /// Writes down that somebody tried, whether or not the account exists.
 pub async fn record_failure(
     db: &PgPool,

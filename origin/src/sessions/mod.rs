@@ -8,11 +8,12 @@ mod refresh_token;
 mod routes;
 mod store;
 
+use axum::http::HeaderMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
     api::{SignedIn, User},
     claims::{ACCESS_TOKEN_LIFETIME_SECS, AccessClaims},
-    ids::SessionId,
+    ids::{SessionId, UserId},
     jwt,
 };
 use sqlx::PgConnection;
@@ -81,6 +82,17 @@ pub struct Opened {
     pub family: Family,
     /// The `Set-Cookie` of its browser.
     pub cookie: String,
+}
+
+/// The live session of the browser that asks, by its cookie, and whose it is.
+pub async fn of_browser(
+    app: &App,
+    headers: &HeaderMap,
+) -> sqlx::Result<Option<(SessionId, UserId)>> {
+    match cookie::shown(&app.config.public_url, headers) {
+        Some(hash) => store::of_cookie(app.db.pool(), &hash).await,
+        None => Ok(None),
+    }
 }
 
 /// Opens a session for the acting user, who has just proved who they are.

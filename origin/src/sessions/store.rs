@@ -135,6 +135,17 @@ pub async fn salt(db: &PgPool, session: SessionId) -> sqlx::Result<Option<(UserI
     Ok(row.map(|row| (row.user_id.into(), row.salt)))
 }
 
+/// The live session of a browser's cookie, and whose it is.
+pub async fn of_cookie(db: &PgPool, hash: &[u8]) -> sqlx::Result<Option<(SessionId, UserId)>> {
+    let row = sqlx::query!(
+        r#"SELECT session_id AS "session_id!", user_id AS "user_id!" FROM auth.session_of_cookie($1)"#,
+        hash
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (row.session_id.into(), row.user_id.into())))
+}
+
 /// Lets Postgres decide what a token with a good MAC is worth.
 pub async fn refresh(
     db: &PgPool,
