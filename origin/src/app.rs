@@ -20,7 +20,7 @@ use crate::{
     credits::{self, Ledger},
     db::Db,
     error::Error,
-    front,
+    export, front,
     keys::{self, Keys, RELOAD_SECS},
     limits::{self, Limit},
     payments::{self, Stripe},
@@ -125,6 +125,7 @@ pub fn router(app: App) -> Router {
         .merge(keys::router())
         .merge(credits::router())
         .merge(payments::router())
+        .merge(export::router())
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(panicked))

@@ -10,6 +10,7 @@ mod credits;
 mod db;
 mod door;
 mod error;
+mod export;
 mod front;
 mod limits;
 mod sessions;

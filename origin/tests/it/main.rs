@@ -10,6 +10,7 @@ mod edge_proof;
 mod guessing;
 mod holds;
 mod keys;
+mod leaving;
 mod ledger;
 mod line;
 mod migrations;
