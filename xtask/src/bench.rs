@@ -6,6 +6,7 @@
 mod edge;
 mod ledger;
 mod load;
+mod sign_in;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
@@ -19,6 +20,8 @@ pub enum Bench {
     /// The origin's ledger over HTTP on a Postgres of its own: throughput, latency, and whether
     /// every credit is accounted for
     Ledger(Options),
+    /// Signing in beside bare argon2, and keeping a session beside better-auth
+    SignIn(Options),
 }
 
 /// How to measure.
@@ -37,6 +40,7 @@ pub async fn run(bench: Bench) -> Result<()> {
     let (options, figures) = match bench {
         Bench::Edge(options) => (options, edge::measure(options.seconds).await?),
         Bench::Ledger(options) => (options, ledger::measure(options.seconds).await?),
+        Bench::SignIn(options) => (options, sign_in::measure(options.seconds).await?),
     };
     if options.json {
         for figure in &figures {
