@@ -13,7 +13,7 @@ use origin::{
     App, MIGRATOR,
     apps::{self, NewApp, ServiceKey},
     config::{AppsTask, Cli, Config, Database, KeysTask, LedgerTask, PackagesTask, Sealing, Task},
-    health, keys, payments, rim, router, telemetry, verification,
+    health, keys, payments, revocations, rim, router, telemetry, verification,
 };
 use shared::{
     api::{AppId, Package},
@@ -74,7 +74,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .reload(app.db.pool(), rim::now())
         .await
         .context("loading the signing keys")?;
+    revocations::catch_up(&app, &mut app.db.connect().await?)
+        .await
+        .context("loading the revocations")?;
     tokio::spawn(app.clone().tend_keys());
+    tokio::spawn(revocations::follow(app.clone()));
     tokio::spawn(app.ledger.clone().tend());
     tokio::spawn(app.ledger.clone().verify_daily());
     let ledger = app.ledger.clone();

@@ -18,6 +18,7 @@ mod post;
 mod privileges;
 mod purchases;
 mod refresh;
+mod revocations;
 mod sessions;
 mod shop;
 mod support;
