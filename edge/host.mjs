@@ -71,7 +71,8 @@ export async function readBody(request, limit) {
   return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(parts));
 }
 
-export async function fetchText(url, timeoutMillis) {
-  const answer = await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(timeoutMillis) });
+export async function fetchText(url, headers, timeoutMillis) {
+  const signal = AbortSignal.timeout(timeoutMillis);
+  const answer = await fetch(url, { headers: pairs(headers), redirect: "manual", signal });
   return [answer.status, answer.headers.get("etag") ?? "", await answer.text()];
 }

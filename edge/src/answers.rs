@@ -85,7 +85,7 @@ pub fn jwks(published: &Published, if_none_match: Option<&str>) -> Answer {
 /// RFC 6750 §3: a request without credentials gets no error code.
 const fn challenge(code: Code) -> &'static str {
     match code {
-        Code::InvalidToken => "Bearer error=\"invalid_token\"",
+        Code::InvalidToken | Code::SessionRevoked => "Bearer error=\"invalid_token\"",
         _ => "Bearer",
     }
 }

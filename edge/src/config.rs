@@ -4,10 +4,17 @@
 //! says in its log what to mend.
 
 use base64ct::{Base64, Encoding};
+use chrono::TimeDelta;
 use shared::{jwt::Expect, proof::ProofKey};
 use zeroize::Zeroizing;
 
-use crate::policy::{Mistakes, Policy};
+use crate::{
+    policy::{Mistakes, Policy},
+    revocations::Ages,
+};
+
+/// The longest that a copy of the revocations may be let grow old, in seconds.
+const OLDEST_SECS: i64 = 300;
 
 /// Everything that the edge must know.
 pub struct Config {
@@ -17,6 +24,8 @@ pub struct Config {
     pub origin: String,
     /// The key of the proof towards the origin.
     pub proof_key: ProofKey,
+    /// How old the copy of the revocations may be.
+    pub ages: Ages,
     /// Who may ask what.
     pub policy: Policy,
 }
@@ -63,9 +72,36 @@ impl Config {
             },
             origin: url("ORIGIN_URL", need("ORIGIN_URL")?)?,
             proof_key: proof_key(&need("EDGE_PROOF_KEY")?)?,
+            ages: Ages {
+                refresh: secs("REVOCATIONS_REFRESH_SECS", 2, &var)?,
+                limit: secs("REVOCATIONS_LIMIT_SECS", 5, &var)?,
+            },
             policy: Policy::parse(&need("POLICY")?, scale)?,
         })
     }
+}
+
+impl Config {
+    /// The origin as its `Host` header names it.
+    #[must_use]
+    pub fn origin_host(&self) -> &str {
+        let (_, host) = self.origin.split_once("://").unwrap_or_default();
+        host
+    }
+}
+
+fn secs(
+    name: &'static str,
+    default: i64,
+    var: impl Fn(&str) -> Option<String>,
+) -> Result<TimeDelta, BadConfig> {
+    let secs = match var(name).as_deref() {
+        None | Some("") => Some(default),
+        Some(text) => text.parse().ok(),
+    };
+    secs.filter(|secs| (1..=OLDEST_SECS).contains(secs))
+        .map(TimeDelta::seconds)
+        .ok_or(BadConfig::Bad(name, "must be 1 to 300 seconds"))
 }
 
 fn url(name: &'static str, text: String) -> Result<String, BadConfig> {
@@ -134,6 +170,9 @@ mod tests {
             ("EDGE_PROOF_KEY", "c2hvcnQ="),
             ("POLICY", "[]"),
             ("LIMIT_SCALE", "1000"),
+            ("REVOCATIONS_REFRESH_SECS", "0"),
+            ("REVOCATIONS_LIMIT_SECS", "301"),
+            ("REVOCATIONS_LIMIT_SECS", "5s"),
         ] {
             let why = read(&[(name, value)]).err().expect(name);
             assert!(why.contains(name), "{why}");

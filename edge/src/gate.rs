@@ -13,6 +13,20 @@ use shared::{
 
 use crate::policy::{Auth, Route};
 
+/// Why a token is not believed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotBelieved {
+    /// It does not verify.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// Its session was ended.
+    #[error("the session has ended")]
+    Ended,
+    /// It verifies, and its session may live; but another one has to be asked for.
+    #[error("the token was withdrawn")]
+    Withdrawn,
+}
+
 /// The token that a route wants verified, out of an `Authorization` header. RFC 6750 §2.1.
 pub fn wanted_token(auth: Auth, authorization: Option<&str>) -> Result<Option<&str>, Problem> {
     match (auth, authorization) {
@@ -66,6 +80,11 @@ pub fn allow(route: &Route, caller: &Verified) -> Result<(), Problem> {
 
 /// The problem for a token that is not believed.
 #[must_use]
-pub fn not_believed(why: Rejected) -> Problem {
-    Problem::new(Code::InvalidToken, why.to_string())
+pub fn not_believed(why: NotBelieved) -> Problem {
+    match why {
+        NotBelieved::Ended => Problem::new(Code::SessionRevoked, Code::SessionRevoked.title()),
+        NotBelieved::Rejected(_) | NotBelieved::Withdrawn => {
+            Problem::new(Code::InvalidToken, why.to_string())
+        }
+    }
 }

@@ -15,6 +15,8 @@ use shared::{
     tokens::{Tokens, Verified},
 };
 
+mod believe;
+
 use crate::{
     answers::{Refusal, json, jwks, valid},
     config::Config,
@@ -23,10 +25,14 @@ use crate::{
     keys::{Keep, Keys, Published},
     limits::{Counts, Key, Rates},
     policy::{Auth, Destination, Found, Limit, Route, Serve},
+    revocations::Revocations,
 };
 
 /// A body that the edge reads, or hands on to the origin, is no larger than this.
 const MAX_BODY_BYTES: usize = 64 * 1_024;
+
+/// How long the origin may take to give its key set.
+const KEYS_TIMEOUT_MILLIS: u32 = 5_000;
 
 /// How many verified tokens are kept: 8 MB, of the 128 MB that an isolate has.
 const KEPT_TOKENS: usize = 4_096;
@@ -35,6 +41,7 @@ const KEPT_TOKENS: usize = 4_096;
 pub struct Gateway {
     config: Config,
     keys: RefCell<Keys>,
+    revocations: RefCell<Revocations>,
     tokens: RefCell<Tokens>,
     shield: RefCell<Counts>,
     counts: RefCell<Counts>,
@@ -47,6 +54,7 @@ impl Gateway {
         Rc::new(Self {
             config,
             keys: RefCell::default(),
+            revocations: RefCell::default(),
             tokens: RefCell::new(Tokens::new(KEPT_TOKENS)),
             shield: RefCell::default(),
             counts: RefCell::default(),
@@ -80,7 +88,7 @@ impl Gateway {
         }
         match route.to {
             Destination::Edge(serve) => {
-                let served = self.serve(serve, host, caller).await;
+                let served = self.serve(serve, host, caller, route.strict).await;
                 let mut answer = served.map_err(|problem| rates.refuse(problem))?;
                 answer.headers.extend(rates.headers());
                 Ok(Outcome::Answer(answer))
@@ -159,7 +167,7 @@ impl Gateway {
             return Ok(None);
         };
         let caller = self
-            .verify(host, token)
+            .believe(host, token, route.strict)
             .await?
             .map_err(gate::not_believed)?;
         gate::allow(route, &caller)?;
@@ -232,7 +240,11 @@ impl Gateway {
 
     async fn fetch_keys<H: Host>(&self, host: &H) -> Option<Rc<Published>> {
         let fetched = host
-            .fetch_keys(&format!("{}/api/v1/auth/jwks", self.config.origin))
+            .fetch(
+                &format!("{}/api/v1/auth/jwks", self.config.origin),
+                &Headers::new(),
+                KEYS_TIMEOUT_MILLIS,
+            )
             .await
             .and_then(|document| {
                 Published::parse(document.body, document.etag, host.now())
@@ -257,25 +269,29 @@ impl Gateway {
         serve: Serve,
         host: &H,
         caller: Option<Arc<Verified>>,
+        strict: bool,
     ) -> Result<Answer, Problem> {
         match (serve, caller) {
             (Serve::Health, _) => {
-                let age = self.keys.borrow().age_secs(host.now());
-                Ok(json(
-                    serde_json::json!({"status": "ok", "keysAgeSecs": age}).to_string(),
-                ))
+                let now = host.now();
+                let copies = serde_json::json!({
+                    "status": "ok",
+                    "keysAgeSecs": self.keys.borrow().age_secs(now),
+                    "revocationsAgeSecs": self.revocations.borrow().age_secs(now),
+                });
+                Ok(json(copies.to_string()))
             }
             (Serve::Jwks, _) => Ok(jwks(
                 &*self.keys(host, host.now()).await?,
                 host.header("if-none-match").as_deref(),
             )),
             (Serve::Validate, Some(caller)) => Ok(json(valid(&caller))),
-            (Serve::Validate, None) => self.validate(host).await.map(json),
+            (Serve::Validate, None) => self.validate(host, strict).await.map(json),
         }
     }
 
     /// Whether the token in the body is good.
-    async fn validate<H: Host>(self: &Rc<Self>, host: &H) -> Result<String, Problem> {
+    async fn validate<H: Host>(self: &Rc<Self>, host: &H, strict: bool) -> Result<String, Problem> {
         let content_type = host.header("content-type").unwrap_or_default();
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
@@ -291,8 +307,8 @@ impl Gateway {
             }
         })?;
         let Validate { token } = api::parse(body.as_bytes())?;
-        let verified = self.verify(host, token.as_str()).await?;
-        Ok(match verified {
+        let believed = self.believe(host, token.as_str(), strict).await?;
+        Ok(match believed {
             Ok(verified) => valid(&verified),
             Err(why) => serde_json::json!({"valid": false, "error": why.to_string()}).to_string(),
         })
@@ -319,11 +335,7 @@ impl Gateway {
         let parts = Parts {
             purpose: Purpose::Forward,
             method: &head.method,
-            host: self
-                .config
-                .origin
-                .split_once("://")
-                .map_or("", |(_, host)| host),
+            host: self.config.origin_host(),
             target: &target,
             address: &address,
             subject: &subject,

@@ -26,7 +26,7 @@ pub struct Head {
     pub address: IpAddr,
 }
 
-/// A key set as the origin sent it.
+/// A document as the origin sent it.
 #[derive(Clone, Debug)]
 pub struct Document {
     /// To the letter.
@@ -61,8 +61,14 @@ pub trait Host: Clone + 'static {
     /// The request's body, of at most `limit` bytes.
     fn body(&self, limit: usize) -> impl Future<Output = Result<String, Unread>>;
 
-    /// The key set at `url`; or why there is none, for the log.
-    fn fetch_keys(&self, url: &str) -> impl Future<Output = Result<Document, String>>;
+    /// What the origin has at `url`, asked under these headers and given in time; or why there is
+    /// nothing, for the log.
+    fn fetch(
+        &self,
+        url: &str,
+        headers: &Headers,
+        timeout_millis: u32,
+    ) -> impl Future<Output = Result<Document, String>>;
 
     /// Decides one request of `key` against `quota` in the one place that counts exactly, if the
     /// platform has such a place; or why it cannot, for the log.

@@ -99,6 +99,11 @@ impl Keys {
         turn
     }
 
+    /// Notes that a key was revoked: the next unknown `kid` is likely the one in its place.
+    pub fn may_be_other(&mut self) {
+        self.next_unknown = DateTime::UNIX_EPOCH;
+    }
+
     /// Keeps what the origin published.
     pub fn keep(&mut self, published: Rc<Published>) {
         self.copy = Some(published);
@@ -180,6 +185,14 @@ mod tests {
             .filter(|&secs| keys.may_ask_for_unknown(at(secs)))
             .collect();
         assert_eq!(asked, [0, 30, 60]);
+    }
+
+    #[test]
+    fn after_a_revoked_key_an_unknown_one_is_asked_for_at_once() {
+        let mut keys = Keys::default();
+        assert!(keys.may_ask_for_unknown(at(0)) && !keys.may_ask_for_unknown(at(1)));
+        keys.may_be_other();
+        assert!(keys.may_ask_for_unknown(at(1)) && !keys.may_ask_for_unknown(at(2)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The gate at the edge. Start with [`gateway`], the path of a request told once.
 //!
-//! The core (`gateway`, `gate`, `policy`, `limits`, `keys`, `tokens`, `answers`) knows no platform: what it
+//! The core (`gateway`, `gate`, `policy`, `limits`, `keys`, `revocations`, `answers`) knows no platform: what it
 //! needs from one is the [`host::Host`] trait. `worker` is Cloudflare's, `spin` is Spin's, and a
 //! native build has the core alone, for its tests.
 
@@ -12,6 +12,7 @@ pub mod host;
 pub mod keys;
 pub mod limits;
 pub mod policy;
+pub mod revocations;
 
 #[cfg(target_os = "wasi")]
 mod spin;

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
-use shared::{claims::Role, gcra::Quota, tokens::Verified};
+use shared::{claims::Role, gcra::Quota, proof::is_internal, tokens::Verified};
 
 use crate::limits::Key;
 
@@ -30,6 +30,8 @@ pub struct Route {
     pub auth: Auth,
     /// The role that the token must have.
     pub role: Option<Role>,
+    /// Whether it would rather refuse than believe a token without knowing that its session lives.
+    pub strict: bool,
     limits: Vec<usize>,
 }
 
@@ -187,7 +189,7 @@ impl Policy {
     /// The route for a request. `HEAD` goes where `GET` goes. RFC 9110 §9.3.2.
     #[must_use]
     pub fn find(&self, method: &str, path: &str) -> Found<'_> {
-        if path.split('/').any(is_dots) {
+        if is_internal(path) || path.split('/').any(is_dots) {
             return Found::Nothing;
         }
         let Ok(matched) = self.router.at(path) else {
@@ -299,6 +301,8 @@ struct RawRoute {
     auth: Auth,
     role: Option<Role>,
     #[serde(default)]
+    strict: bool,
+    #[serde(default)]
     limits: Vec<String>,
 }
 
@@ -346,10 +350,14 @@ impl RawRoute {
                 Destination::Origin
             }
         };
-        if to == Destination::Origin
-            && (self.path == "/internal" || self.path.starts_with("/internal/"))
-        {
-            wrong("path", "`/internal` is never forwarded");
+        if is_internal(&self.path) {
+            wrong("path", "`/internal` is never forwarded, nor served");
+        }
+        if self.strict && self.auth == Auth::None && to != Destination::Edge(Serve::Validate) {
+            wrong(
+                "strict",
+                "needs `auth` or `serve = \"validate\"`: no token is looked at here",
+            );
         }
         if self.role.is_some() && self.auth != Auth::Required {
             wrong("role", "needs `auth = \"required\"`");
@@ -375,6 +383,7 @@ impl RawRoute {
             to,
             auth: self.auth,
             role: self.role,
+            strict: self.strict,
             limits: named,
         }
     }

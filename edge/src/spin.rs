@@ -48,20 +48,23 @@ use crate::{
     },
 };
 
-/// How long the origin may take to give its key set.
-const KEYS_TIMEOUT_SECS: u32 = 5;
-/// A key set of three keys has half a kilobyte.
-const MAX_KEYS_BYTES: usize = 64 * 1_024;
+/// What the origin tells is no larger: a key set has half a kilobyte, a page of revocations has
+/// less than 600.
+const MAX_DOCUMENT_BYTES: usize = 1_024 * 1_024;
+/// A body is given room for so much at a time.
+const PART_BYTES: usize = 64 * 1_024;
 /// The header in which Spin tells who asks, as `address:port`.
 const CLIENT_ADDRESS: &str = "spin-client-addr";
 /// What the edge is told, by the names that it goes by in the core; `spin.toml` has them in
 /// lower case.
-const VARIABLES: [&str; 6] = [
+const VARIABLES: [&str; 8] = [
     "PUBLIC_URL",
     "ORIGIN_URL",
     "TOKEN_AUDIENCE",
     "EDGE_PROOF_KEY",
     "LIMIT_SCALE",
+    "REVOCATIONS_REFRESH_SECS",
+    "REVOCATIONS_LIMIT_SECS",
     "POLICY",
 ];
 
@@ -168,7 +171,7 @@ impl Spin {
         let (body, trailers) = Request::consume_body(request, accepted());
         let onward = request_to(&forward.url, &method, &headers, Some(body), trailers);
         let answer = async { client::send(onward?).await };
-        match within(UPSTREAM_TIMEOUT_SECS, answer).await {
+        match within(UPSTREAM_TIMEOUT_SECS * 1_000, answer).await {
             Some(Ok(answer)) if forward.answer_headers.is_empty() => Ok(answer),
             Some(Ok(answer)) => Ok(with_headers(answer, &forward.answer_headers)),
             Some(Err(ErrorCode::ConnectionTimeout | ErrorCode::HttpResponseTimeout)) | None => {
@@ -208,13 +211,23 @@ impl Host for Spin {
         read(Request::consume_body(self.take(), accepted()), limit).await
     }
 
-    async fn fetch_keys(&self, url: &str) -> Result<Document, String> {
-        let request = request_to(url, &Method::Get, &[], None, no_trailers());
-        let fetched = within(KEYS_TIMEOUT_SECS, async {
+    async fn fetch(
+        &self,
+        url: &str,
+        headers: &Headers,
+        timeout_millis: u32,
+    ) -> Result<Document, String> {
+        let headers: Vec<_> = owned(headers).collect();
+        let request = request_to(url, &Method::Get, &headers, None, no_trailers());
+        let fetched = within(timeout_millis, async {
             let answer = client::send(request?).await?;
             let status = answer.get_status_code();
             let etag = answer.get_headers().get("etag").pop().unwrap_or_default();
-            let body = read(Response::consume_body(answer, accepted()), MAX_KEYS_BYTES).await;
+            let body = read(
+                Response::consume_body(answer, accepted()),
+                MAX_DOCUMENT_BYTES,
+            )
+            .await;
             Ok::<_, ErrorCode>((status, etag, body))
         });
         match fetched.await.ok_or("no answer in time")? {
@@ -311,8 +324,10 @@ fn with_headers(answer: Response, further: &Headers) -> Response {
 
 /// A body as text, of at most `limit` bytes.
 async fn read((mut body, trailers): Part, limit: usize) -> Result<String, Unread> {
-    let mut bytes = Vec::with_capacity(limit + 1);
+    let mut bytes = Vec::new();
     while bytes.len() <= limit {
+        // As much is read as there is room.
+        bytes.reserve_exact(PART_BYTES.min(limit + 1 - bytes.len()));
         let (state, read) = body.read(bytes).await;
         bytes = read;
         if state == StreamResult::Dropped {
@@ -333,9 +348,9 @@ fn no_trailers() -> LastPart {
 }
 
 /// What `work` comes to, unless it takes longer.
-async fn within<T>(secs: u32, work: impl Future<Output = T>) -> Option<T> {
+async fn within<T>(millis: u32, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
-    let mut late = pin!(wait_for(u64::from(secs) * 1_000_000_000));
+    let mut late = pin!(wait_for(u64::from(millis) * 1_000_000));
     poll_fn(|context| match work.as_mut().poll(context) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending => late.as_mut().poll(context).map(|()| None),

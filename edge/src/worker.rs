@@ -38,8 +38,6 @@ use crate::{
     },
 };
 
-/// How long the origin may take to give its key set.
-const KEYS_TIMEOUT_MILLIS: u32 = 5_000;
 /// The binding of the Durable Objects that count exactly.
 const LIMITS: &str = "LIMITS";
 
@@ -64,7 +62,7 @@ extern "C" {
     #[wasm_bindgen(js_name = readBody, catch)]
     fn read_body(request: &web_sys::Request, limit: usize) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(js_name = fetchText)]
-    fn fetch_text(url: &str, timeout_millis: u32) -> js_sys::Promise;
+    fn fetch_text(url: &str, headers: &str, timeout_millis: u32) -> js_sys::Promise;
     #[wasm_bindgen(js_name = publicKey)]
     fn public_key(bytes: &[u8]) -> JsValue;
     #[wasm_bindgen(js_name = hasSigned)]
@@ -249,9 +247,14 @@ impl Host for Workers {
         text.as_string().ok_or(Unread::TooLarge)
     }
 
-    async fn fetch_keys(&self, url: &str) -> Result<Document, String> {
+    async fn fetch(
+        &self,
+        url: &str,
+        headers: &Headers,
+        timeout_millis: u32,
+    ) -> Result<Document, String> {
         let said = |why: JsValue| String::from(why.unchecked_into::<js_sys::Object>().to_string());
-        let parts = JsFuture::from(fetch_text(url, KEYS_TIMEOUT_MILLIS))
+        let parts = JsFuture::from(fetch_text(url, &lines(headers), timeout_millis))
             .await
             .map_err(said)?;
         let [status, etag, body] =

@@ -24,6 +24,7 @@ use crate::{
     keys::{self, Keys, RELOAD_SECS},
     limits::{self, Limit},
     payments::{self, Stripe},
+    revocations::{self, Recent},
     rim, sessions,
 };
 
@@ -46,6 +47,8 @@ pub struct Parts {
     pub expect: Expect,
     /// Tokens whose signature was verified before.
     tokens: Mutex<Tokens>,
+    /// Tokens that end before their time.
+    pub revocations: Recent,
     /// The password queue.
     pub passwords: Passwords,
     /// The ledger.
@@ -76,6 +79,7 @@ impl App {
                 audience: config.token_audience.clone(),
             },
             tokens: Mutex::new(Tokens::new(KEPT_TOKENS)),
+            revocations: Recent::default(),
             passwords: Passwords::new(&config.passwords)?,
             ledger: Ledger::new(db.clone(), config.credits),
             stripe: config.stripe.client()?,
@@ -123,6 +127,7 @@ pub fn router(app: App) -> Router {
         .merge(accounts::router())
         .merge(sessions::router())
         .merge(keys::router())
+        .merge(revocations::router())
         .merge(credits::router())
         .merge(payments::router())
         .merge(export::router())

@@ -13,7 +13,9 @@ use shared::{
     proof::NoProof,
 };
 
-use crate::{accounts, accounts::NotHashed, apps, credits, db, keys, payments, sessions};
+use crate::{
+    accounts, accounts::NotHashed, apps, credits, db, keys, payments, revocations, sessions,
+};
 
 /// When to come back after a queue was full, in seconds.
 const RETRY_AFTER_SECS: u32 = 2;
@@ -39,6 +41,9 @@ pub enum Error {
     /// Keys.
     #[error(transparent)]
     Keys(#[from] keys::Error),
+    /// Revocations.
+    #[error(transparent)]
+    Revocations(#[from] revocations::Error),
     /// The database, outside of any of them.
     #[error("the database")]
     Database(#[from] sqlx::Error),
@@ -95,6 +100,7 @@ impl Error {
             Self::App(error) => app(error),
             Self::Payment(error) => payment(error),
             Self::Keys(error) => key(error),
+            Self::Revocations(revocations::Error::Unavailable) => plain(Code::DatabaseUnavailable),
             Self::Database(error) => database(error),
             Self::Proof(why) => Problem::new(Code::EdgeProofInvalid, why.to_string()),
             Self::Body(refusal) => refusal.clone().into(),

@@ -13,13 +13,13 @@ use axum::{
 use chrono::{DateTime, Utc};
 use shared::{
     problem::{self, Problem},
-    proof::{self, ProofKey, Purpose},
+    proof::{self, NoProof, ProofKey, Purpose},
 };
 use tokio::time::timeout;
 use tracing::{Instrument, info_span};
 use uuid::Uuid;
 
-use crate::{app::App, error::Error, rim};
+use crate::{app::App, door, error::Error, rim};
 
 /// No answer takes longer, and no wait in it either.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -54,10 +54,10 @@ impl FromRequestParts<App> for Client {
 }
 
 /// The middleware around every route.
-pub async fn front(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub async fn front(State(app): State<App>, request: Request, next: Next) -> Response {
     let agent = header(request.headers(), header::USER_AGENT.as_str())
         .map(|agent| agent.chars().take(MAX_AGENT_CHARS).collect());
-    let vouched = vouched(&request, &app.config.edge_proof_key, rim::now());
+    let (mut request, vouched) = vouch(&app, request).await;
     let (address, request_id) = match &vouched {
         Ok(Some((address, request_id))) => (*address, request_id.clone()),
         Ok(None) | Err(_) => (peer(&request), rim::new_id::<Uuid>().to_string()),
@@ -93,20 +93,44 @@ pub async fn front(State(app): State<App>, mut request: Request, next: Next) -> 
     response
 }
 
-/// The client's address and the request's id under the edge's proof. Without a proof the
-/// edge's headers mean nothing; with one that does not hold, neither does the request.
+/// The client's address and the request's id, if the edge vouches for them.
+type Word = Option<(Option<IpAddr>, String)>;
+
+/// The request with the edge's word for it. What is internal is opened by nothing else.
+async fn vouch(app: &App, request: Request) -> (Request, Result<Word, Error>) {
+    let key = &app.config.edge_proof_key;
+    if !proof::is_internal(request.uri().path()) {
+        let word = vouched(&request, Purpose::Forward, key, rim::now());
+        return (request, word);
+    }
+    let (parts, body) = request.into_parts();
+    let read = timeout(DEADLINE, door::read(body, app.config.max_body_bytes));
+    match read.await.map_err(|_| Error::TooSlow).flatten() {
+        Ok(body) => {
+            let request = Request::from_parts(parts, Body::from(body.clone()));
+            let word = vouched(&request, Purpose::Internal(&body), key, rim::now());
+            let word = word.and_then(|word| Ok(Some(word.ok_or(NoProof::Missing)?)));
+            (request, word)
+        }
+        Err(error) => (Request::from_parts(parts, Body::empty()), Err(error)),
+    }
+}
+
+/// What the edge's proof says. Without a proof the edge's headers mean nothing; with one that
+/// does not hold, neither does the request.
 fn vouched(
     request: &Request,
+    purpose: Purpose<'_>,
     key: &ProofKey,
     now: DateTime<Utc>,
-) -> Result<Option<(Option<IpAddr>, String)>, Error> {
+) -> Result<Word, Error> {
     let headers = request.headers();
     let Some(proof) = header(headers, proof::PROOF) else {
         return Ok(None);
     };
     let text = |name| header(headers, name).unwrap_or_default();
     let parts = proof::Parts {
-        purpose: Purpose::Forward,
+        purpose,
         method: request.method().as_str(),
         host: header(headers, header::HOST.as_str())
             .or_else(|| request.uri().authority().map(http::uri::Authority::as_str))

@@ -1,7 +1,7 @@
 //! Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 //!
-//! A folder for each feature (`accounts`, `sessions`, `keys`, `apps`, `credits`, `payments`), each
-//! with its routes, its SQL and its rules. Around them: `front` (what every request passes), `door`
+//! A folder for each feature (`accounts`, `sessions`, `keys`, `revocations`, `apps`, `credits`,
+//! `payments`), each with its routes, its SQL and its rules. Around them: `front` (what every request passes), `door`
 //! (how bodies come in), `error` (how anything goes wrong), `db` (whose rows a connection sees),
 //! `rim` (the clock and randomness). Start with [`router`].
 
@@ -22,6 +22,7 @@ pub mod config;
 pub mod health;
 pub mod keys;
 pub mod payments;
+pub mod revocations;
 pub mod rim;
 pub mod telemetry;
 

@@ -15,7 +15,7 @@ use origin::{
     apps::{self, NewApp, ServiceKey},
     cli::{AppsTask, Cli, KeysTask, LedgerTask, PackagesTask, Task, UsersTask},
     config::{Config, Database, Sealing},
-    health, keys, payments, rim, router, telemetry, verification,
+    health, keys, payments, revocations, rim, router, telemetry, verification,
 };
 use shared::{
     api::{AppId, Package},
@@ -77,8 +77,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .reload(app.db.pool(), rim::now())
         .await
         .context("loading the signing keys")?;
+    revocations::catch_up(&app, &mut app.db.connect().await?)
+        .await
+        .context("loading the revocations")?;
     tokio::spawn(app.clone().tend_keys());
     tokio::spawn(app.clone().tend_accounts());
+    tokio::spawn(revocations::follow(app.clone()));
     tokio::spawn(app.ledger.clone().tend());
     tokio::spawn(app.ledger.clone().verify_daily());
     let ledger = app.ledger.clone();

@@ -14,4 +14,5 @@ pub mod jwks;
 pub mod jwt;
 pub mod problem;
 pub mod proof;
+pub mod revocations;
 pub mod tokens;

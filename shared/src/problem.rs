@@ -118,6 +118,8 @@ codes! {
     OutcomeUnknown = "OUTCOME_UNKNOWN", 503, "It is not known whether it was done";
     /// There are no keys to verify with.
     KeysUnavailable = "KEYS_UNAVAILABLE", 503, "The signing keys are not available";
+    /// A strict route, and what the edge knows of ended sessions is too old.
+    RevocationsUnavailable = "REVOCATIONS_UNAVAILABLE", 503, "It is not known which sessions have ended";
     /// What is behind the edge took too long.
     UpstreamTimeout = "UPSTREAM_TIMEOUT", 504, "The service behind took too long";
 }

@@ -3,12 +3,13 @@
 //!
 //! A request carries `tollgate-proof: v1,<seconds since the epoch>,<MAC>`. The MAC is
 //! HMAC-SHA-256 over every part below, each with its length before it, so that no two requests
-//! have the same text. It is good for 30 s on either side of its time.
+//! have the same text, and on internal calls over the body's hash. It is good for 30 s on either
+//! side of its time.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Header of the proof itself.
@@ -29,24 +30,26 @@ pub const WINDOW_SECS: u64 = 30;
 
 /// What a proof is for: one made for the one never passes for the other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Purpose {
+pub enum Purpose<'a> {
     /// A client's request, handed on.
     Forward,
+    /// A request of the edge's own, with its body. It opens what is [`is_internal`].
+    Internal(&'a [u8]),
 }
 
-impl Purpose {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Forward => "forward",
-        }
-    }
+/// Whether a path is for the edge's own requests alone: never forwarded, and opened by no proof
+/// but [`Purpose::Internal`].
+#[must_use]
+pub fn is_internal(path: &str) -> bool {
+    path.strip_prefix("/internal")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What a proof vouches for. An absent identity is an empty text.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
     /// What it is for.
-    pub purpose: Purpose,
+    pub purpose: Purpose<'a>,
     /// The method, in capitals.
     pub method: &'a str,
     /// The host that is asked, as its `Host` header says: `origin.example` or `127.0.0.1:3001`.
@@ -68,6 +71,9 @@ pub struct Parts<'a> {
 /// Why a proof does not hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NoProof {
+    /// There is none, where nothing else opens.
+    #[error("this is for the edge, under its proof")]
+    Missing,
     /// Not `v1,<seconds>,<MAC>`.
     #[error("the edge's proof is malformed")]
     Malformed,
@@ -119,8 +125,12 @@ impl ProofKey {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(&*self.0).expect("HMAC takes a key of any length");
         mac.update(&time.to_be_bytes());
+        let (purpose, body) = match parts.purpose {
+            Purpose::Forward => ("forward", None),
+            Purpose::Internal(body) => ("internal", Some(body)),
+        };
         for part in [
-            parts.purpose.as_str(),
+            purpose,
             parts.method,
             parts.host,
             parts.target,
@@ -132,6 +142,9 @@ impl ProofKey {
         ] {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part.as_bytes());
+        }
+        if let Some(body) = body {
+            mac.update(&Sha256::digest(body));
         }
         mac
     }
@@ -226,6 +239,13 @@ mod tests {
                 },
             ),
             (
+                "purpose",
+                Parts {
+                    purpose: Purpose::Internal(b""),
+                    ..PARTS
+                },
+            ),
+            (
                 "a border moved",
                 Parts {
                     role: "userada",
@@ -239,6 +259,34 @@ mod tests {
                 Err(NoProof::Mismatch),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn an_internal_proof_holds_for_its_body_alone() {
+        let of = |body| Parts {
+            purpose: Purpose::Internal(body),
+            ..PARTS
+        };
+        let proof = key(1).prove(&of(b"{}"), now());
+        assert_eq!(key(1).check(&of(b"{}"), &proof, now()), Ok(()));
+        for other in [of(b""), of(b"{ }"), PARTS] {
+            let held = key(1).check(&other, &proof, now());
+            assert_eq!(held, Err(NoProof::Mismatch), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_internal_is_told_by_the_first_segment_alone() {
+        for (path, internal) in [
+            ("/internal", true),
+            ("/internal/revocations", true),
+            ("/internals", false),
+            ("/api/internal/x", false),
+            ("/Internal/x", false),
+            ("//internal/x", false),
+        ] {
+            assert_eq!(is_internal(path), internal, "{path}");
         }
     }
 

@@ -17,5 +17,5 @@ pub use client::{Answer, Client};
 pub use issuer::{Issuer, now};
 pub use ports::free_ports;
 pub use stripe::{Event, Fault, Session, StripeFake};
-pub use stub::{Seen, Stub};
+pub use stub::{Seen, Stub, Told};
 pub use worker::{PROOF_KEY, Script, Worker, root};

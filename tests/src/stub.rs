@@ -1,6 +1,9 @@
 //! An origin that publishes keys, answers everything else, and remembers what it was asked.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    future,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use anyhow::Result;
 use axum::{
@@ -12,12 +15,20 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use chrono::DateTime;
 use serde_json::json;
-use shared::{jwks::JwkSet, proof::REQUEST_ID};
+use shared::{
+    jwks::JwkSet,
+    proof::{PROOF, Parts, ProofKey, Purpose, REQUEST_ID},
+    revocations::{Feed, PATH, Revocation},
+};
 use tokio::{
     net::TcpListener,
     runtime::{self, Runtime},
 };
+use zeroize::Zeroizing;
+
+use crate::PROOF_KEY;
 
 /// A request that reached the origin.
 #[derive(Clone, Debug)]
@@ -32,6 +43,17 @@ pub struct Seen {
     pub body: Bytes,
 }
 
+/// What it tells of revocations.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// These, to whoever proves to be the edge.
+    All(Vec<Revocation>),
+    /// It knows no such path.
+    Nothing,
+    /// It never answers.
+    Never,
+}
+
 /// The origin. When it is dropped it stops, connections that are open included: it has a runtime
 /// of its own that goes with it.
 pub struct Stub {
@@ -39,6 +61,7 @@ pub struct Stub {
     pub url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
     jwks: Arc<Mutex<JwkSet>>,
+    told: Arc<Mutex<Told>>,
     runtime: Option<Runtime>,
 }
 
@@ -50,7 +73,8 @@ impl Stub {
         let url = format!("http://{}", listener.local_addr()?);
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let jwks = Arc::new(Mutex::new(jwks));
-        let (requests, published) = (seen.clone(), jwks.clone());
+        let told = Arc::new(Mutex::new(Told::All(Vec::new())));
+        let (requests, published, tells) = (seen.clone(), jwks.clone(), told.clone());
         let record = async move |method: Method, uri: Uri, headers, body| {
             let request = Seen {
                 method: method.to_string(),
@@ -58,8 +82,13 @@ impl Stub {
                 headers,
                 body,
             };
-            let answer = answer(&request, &held(&published));
+            let tells = held(&tells).clone();
+            let answer = answer(&request, &held(&published), &tells);
+            let is_left_open = is_feed(&request) && matches!(tells, Told::Never);
             held(&requests).push(request);
+            if is_left_open {
+                future::pending::<()>().await;
+            }
             answer
         };
         let router = Router::new().fallback(record);
@@ -72,16 +101,17 @@ impl Stub {
             url,
             seen,
             jwks,
+            told,
             runtime: Some(runtime),
         })
     }
 
-    /// What it was asked so far, key sets apart.
+    /// What it was asked so far, key sets and revocations apart.
     #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
         let seen = held(&self.seen);
         seen.iter()
-            .filter(|request| !is_jwks(request))
+            .filter(|request| !is_jwks(request) && !is_feed(request))
             .cloned()
             .collect()
     }
@@ -93,6 +123,20 @@ impl Stub {
             .iter()
             .filter(|request| is_jwks(request))
             .count()
+    }
+
+    /// How often it was asked for revocations.
+    #[must_use]
+    pub fn feed_fetches(&self) -> usize {
+        held(&self.seen)
+            .iter()
+            .filter(|request| is_feed(request))
+            .count()
+    }
+
+    /// Tells this of revocations from now on.
+    pub fn tell(&self, told: Told) {
+        *held(&self.told) = told;
     }
 
     /// Publishes other keys from now on.
@@ -113,8 +157,61 @@ fn is_jwks(request: &Seen) -> bool {
     request.target.ends_with("/jwks")
 }
 
+fn is_feed(request: &Seen) -> bool {
+    request.target.starts_with(PATH)
+}
+
+/// What came behind the cursor that was asked for, under the edge's proof.
+fn feed(request: &Seen, told: &Told) -> Response {
+    let Told::All(all) = told else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let after = request.target.rsplit_once("?after=");
+    let after: Option<usize> = after.and_then(|(_, after)| after.parse().ok());
+    let (Some(after), true) = (after, is_proven(request)) else {
+        return StatusCode::FORBIDDEN.into_response();
+    };
+    let feed = Feed {
+        cursor: i64::try_from(all.len()).unwrap_or_default(),
+        more: false,
+        age_millis: 0,
+        floor: 0,
+        revocations: all.iter().skip(after).cloned().collect(),
+    };
+    Json(feed).into_response()
+}
+
+/// Whether the edge has proven the call to be its own; at which time, its own clock says.
+fn is_proven(request: &Seen) -> bool {
+    let header = |name: &str| {
+        let value = request.headers.get(name);
+        value
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
+    let proof = header(PROOF);
+    let time = proof.split(',').nth(1).and_then(|secs| secs.parse().ok());
+    let time = time.and_then(|secs| DateTime::from_timestamp(secs, 0));
+    let parts = Parts {
+        purpose: Purpose::Internal(&request.body),
+        method: &request.method,
+        host: header("host"),
+        target: &request.target,
+        address: "",
+        subject: "",
+        role: "",
+        email: "",
+        request_id: header(REQUEST_ID),
+    };
+    let key = ProofKey::new(Zeroizing::new(PROOF_KEY));
+    time.is_some_and(|time| key.check(&parts, proof, time).is_ok())
+}
+
 /// As the origin does: the key set has a tag, and every answer names its request.
-fn answer(request: &Seen, jwks: &JwkSet) -> Response {
+fn answer(request: &Seen, jwks: &JwkSet, told: &Told) -> Response {
+    if is_feed(request) {
+        return feed(request, told);
+    }
     if is_jwks(request) {
         return ([(ETAG, "\"1\"")], Json(jwks)).into_response();
     }

@@ -84,6 +84,14 @@ fn a_mistake_is_named_with_its_path() {
             "never forwarded",
         ),
         (
+            r#"{"routes": [{"path": "/a", "methods": ["GET"], "upstream": "origin", "strict": true}]}"#,
+            "routes[0].strict: needs `auth`",
+        ),
+        (
+            r#"{"routes": [{"path": "/a", "methods": ["GET"], "serve": "jwks", "strict": true}]}"#,
+            "routes[0].strict: needs `auth`",
+        ),
+        (
             r#"{"routes": [{"path": "/a", "methods": ["GET"], "serve": "jwks", "role": "admin"}]}"#,
             "routes[0].role",
         ),
@@ -112,6 +120,40 @@ fn a_mistake_is_named_with_its_path() {
     ] {
         assert!(mistakes(json).contains(named), "{json}: {}", mistakes(json));
     }
+}
+
+#[test]
+fn a_route_is_strict_where_a_token_is_looked_at() {
+    let policy = Policy::parse(
+        r#"{"routes": [
+            {"path": "/a", "methods": ["GET"], "upstream": "origin", "auth": "optional", "strict": true},
+            {"path": "/a", "methods": ["POST"], "serve": "validate", "strict": true},
+            {"path": "/a", "methods": ["PUT"], "upstream": "origin", "auth": "required"}
+        ]}"#,
+        1,
+    )
+    .expect("a good policy");
+    let strict = |method| match policy.find(method, "/a") {
+        Found::Route(route) => route.strict,
+        other => panic!("{other:?}"),
+    };
+    assert!(strict("GET") && strict("POST") && !strict("PUT"));
+}
+
+#[test]
+fn no_pattern_reaches_what_is_internal() {
+    let policy = Policy::parse(
+        r#"{"routes": [
+            {"path": "/{a}/{*rest}", "methods": ["GET"], "upstream": "origin"},
+            {"path": "/{a}", "methods": ["GET"], "upstream": "origin"}
+        ]}"#,
+        1,
+    )
+    .expect("a good policy");
+    for path in ["/internal", "/internal/", "/internal/revocations"] {
+        assert_eq!(routed(&policy, "GET", path), "nothing", "{path}");
+    }
+    assert_eq!(routed(&policy, "GET", "/internals/x"), "Origin");
 }
 
 #[test]

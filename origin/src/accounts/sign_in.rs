@@ -64,6 +64,6 @@ pub async fn enter(
     let opened = sessions::open(app, db, session, client, now).await?;
     let (user, session) = (arrival.user, opened.family.session);
     sessions::record(db, user.id, Some(session), "sign_in", client).await?;
-    let tokens = sessions::tokens(app, user, &opened.family, now)?;
+    let tokens = sessions::tokens(app, user, &opened.family)?;
     Ok(Entry::SignedIn(Box::new(tokens), opened.cookie))
 }

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use shared::jwks::{JwkSet, KeySet, SigningKey};
 use sqlx::{Connection, PgConnection, PgPool};
 
-use crate::config::Key;
+use crate::{config::Key, revocations};
 
 pub use rotation::{NOTICE, RELOAD_SECS, State, Term};
 pub use routes::router;
@@ -138,17 +138,21 @@ pub async fn rotate(db: &mut PgConnection, sealing: &Key, now: DateTime<Utc>) ->
     Ok(transaction.commit().await?)
 }
 
-/// Drops a key with all that it signed, and replaces it at once if it was the one that signs.
+/// Drops a key with all that it signed, tells the edges, and replaces it at once if it was the one that signs.
 pub async fn revoke(
     db: &mut PgConnection,
     sealing: &Key,
     kid: &str,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    if !store::remove(db, kid).await? {
+    let mut transaction = db.begin().await?;
+    store::lock(&mut transaction).await?;
+    if !store::remove(&mut transaction, kid).await? {
         return Err(Error::Unknown(kid.to_owned()));
     }
-    advance(db, sealing, now).await
+    advance(&mut transaction, sealing, now).await?;
+    revocations::append_key(&mut transaction, kid).await?;
+    Ok(transaction.commit().await?)
 }
 
 /// Does what is due. Replicas that do so at once wait for one another, and look again.

@@ -70,6 +70,9 @@ pub struct Family {
     pub authenticated_at: DateTime<Utc>,
     /// How.
     pub amr: Vec<String>,
+    /// The `iat` of its tokens: the database's clock, as is all that revokes them, and never
+    /// before what was revoked of the user's.
+    pub issued_at: DateTime<Utc>,
     /// Which refresh token is the good one.
     pub counter: i32,
     /// What its MAC covers.
@@ -104,7 +107,7 @@ pub async fn open(
     now: DateTime<Utc>,
 ) -> sqlx::Result<Opened> {
     let (cookie, cookie_hash) = cookie::make(&app.config.public_url, session.remember);
-    let family = Family {
+    let mut family = Family {
         session: rim::new_id(),
         client_id: shared::claims::FIRST_PARTY.to_owned(),
         authenticated_at: now,
@@ -114,20 +117,16 @@ pub async fn open(
             .copied()
             .map(str::to_owned)
             .collect(),
+        issued_at: now,
         counter: 0,
         salt: rim::random::<16>().to_vec(),
     };
-    store::insert(db, &family, &session, &cookie_hash, client).await?;
+    family.issued_at = store::insert(db, &family, &session, &cookie_hash, client).await?;
     Ok(Opened { family, cookie })
 }
 
 /// The tokens of a session, for its answer.
-pub fn tokens(
-    app: &App,
-    user: User,
-    family: &Family,
-    now: DateTime<Utc>,
-) -> Result<SignedIn, keys::Error> {
+pub fn tokens(app: &App, user: User, family: &Family) -> Result<SignedIn, keys::Error> {
     let claims = AccessClaims {
         iss: app.expect.issuer.clone(),
         aud: app.expect.audience.clone(),
@@ -135,8 +134,8 @@ pub fn tokens(
         client_id: family.client_id.clone(),
         sid: family.session,
         jti: rim::new_id(),
-        iat: now,
-        exp: now + TimeDelta::seconds(ACCESS_TOKEN_LIFETIME_SECS.into()),
+        iat: family.issued_at,
+        exp: family.issued_at + TimeDelta::seconds(ACCESS_TOKEN_LIFETIME_SECS.into()),
         auth_time: family.authenticated_at,
         email: user.email.clone(),
         role: user.role,

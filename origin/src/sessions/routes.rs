@@ -12,7 +12,9 @@ use shared::{
     ids::{SessionId, UserId},
 };
 
-use crate::{accounts, app::App, door::Body, error::Error as Failure, front::Client, rim};
+use crate::{
+    accounts, app::App, door::Body, error::Error as Failure, front::Client, revocations, rim,
+};
 
 use super::{Caller, Error, Presented, bearer, cookie, store, tokens};
 
@@ -46,10 +48,7 @@ async fn refresh(
         &client,
     )
     .await?;
-    Ok((
-        verdict.headers(),
-        Json(tokens(&app, user, &family, rim::now())?),
-    ))
+    Ok((verdict.headers(), Json(tokens(&app, user, &family)?)))
 }
 
 /// A refresh token whose MAC is good, with its session's user and salt. Nothing was written.
@@ -88,6 +87,7 @@ async fn logout(
     let mut transaction = app.db.as_user(user).await?;
     if store::revoke(&mut transaction, session).await? {
         store::record(&mut transaction, user, Some(session), "sign_out", &client).await?;
+        revocations::append_session(&mut transaction, user, session).await?;
     }
     transaction.commit().await?;
     Ok(signed_out(&app, "Signed out"))
@@ -108,6 +108,7 @@ async fn logout_all(
         &client,
     )
     .await?;
+    revocations::append_user(&mut transaction, caller.user).await?;
     transaction.commit().await?;
     Ok(signed_out(&app, "Signed out everywhere"))
 }
@@ -173,6 +174,7 @@ async fn end(
         &client,
     )
     .await?;
+    revocations::append_session(&mut transaction, caller.user, id).await?;
     transaction.commit().await?;
     Ok(Json(Done {
         success: true,

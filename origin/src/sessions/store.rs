@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use shared::{
     api::{Session, User},
     claims::Role,
@@ -34,20 +35,23 @@ pub struct NewSession<'a> {
     pub remember: bool,
 }
 
-/// Writes down a new session of the acting user.
+/// Writes down a new session of the acting user, and gives the `iat` of its tokens.
 pub async fn insert(
     db: &mut PgConnection,
     family: &Family,
     session: &NewSession<'_>,
     cookie_hash: &[u8],
     client: &Client,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "INSERT INTO auth.sessions
+) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar!(
+        r#"INSERT INTO auth.sessions
              (id, user_id, client_id, refresh_salt, cookie_hash, device_id, device_name, user_agent, address,
               remember, amr, authenticated_at, expires_at, ends_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::inet, $10, $11, $12,
-                 now() + make_interval(days => $13), now() + make_interval(days => $14))",
+                 now() + make_interval(days => $13), now() + make_interval(days => $14))
+         RETURNING greatest(clock_timestamp(), (
+             SELECT max(r.not_before) FROM auth.revocations r WHERE r.user_id = $2 AND r.not_before IS NOT NULL
+         )) AS "issued_at!""#,
         family.session.uuid(),
         session.user.uuid(),
         family.client_id,
@@ -63,9 +67,8 @@ pub async fn insert(
         slide_days(session.remember),
         LONGEST_DAYS,
     )
-    .execute(db)
-    .await?;
-    Ok(())
+    .fetch_one(db)
+    .await
 }
 
 /// Writes down what the acting user did, in the transaction that does it.
@@ -156,7 +159,7 @@ pub async fn refresh(
 ) -> Result<(User, Family), Error> {
     let row = sqlx::query!(
         r#"SELECT outcome AS "outcome!", counter, user_id, email, name, email_verified, role, client_id,
-                  authenticated_at, amr
+                  authenticated_at, amr, issued_at
            FROM auth.refresh($1, $2, make_interval(secs => $3), $4::text::inet, $5)"#,
         token.session.uuid(),
         token.counter,
@@ -178,11 +181,12 @@ pub async fn refresh(
     else {
         return Err(Error::BadRefreshToken);
     };
-    let (Some(email_verified), Some(client_id), Some(authenticated_at), Some(amr)) = (
+    let (Some(email_verified), Some(client_id), Some(authenticated_at), Some(amr), Some(issued_at)) = (
         row.email_verified,
         row.client_id,
         row.authenticated_at,
         row.amr,
+        row.issued_at,
     ) else {
         return Err(Error::BadRefreshToken);
     };
@@ -200,6 +204,7 @@ pub async fn refresh(
             client_id,
             authenticated_at,
             amr,
+            issued_at,
             counter,
             salt,
         },

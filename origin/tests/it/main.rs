@@ -21,6 +21,7 @@ mod post;
 mod privileges;
 mod purchases;
 mod refresh;
+mod revocations;
 mod sessions;
 mod shop;
 mod support;

@@ -1,6 +1,6 @@
 //! Tollgate from end to end: the worker as it is built, under workerd.
 //!
-//! `tour`, `purchases` and `bad_input` go through the whole stack, under `wrangler dev` and with a real
+//! `tour`, `purchases`, `revocations` and `bad_input` go through the whole stack, under `wrangler dev` and with a real
 //! origin; the others start a worker of their own in front of an origin that they look into.
 
 mod bad_input;
@@ -9,5 +9,6 @@ mod hostile_tokens;
 mod keys;
 mod limits;
 mod purchases;
+mod revocations;
 mod rig;
 mod tour;

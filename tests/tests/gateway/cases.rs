@@ -18,6 +18,7 @@ pub const POLICY: &str = r#"{
         {"path": "/things/{id}", "methods": ["GET"], "upstream": "origin"},
         {"path": "/either", "methods": ["GET"], "upstream": "origin", "auth": "optional"},
         {"path": "/mine", "methods": ["GET", "POST", "DELETE"], "upstream": "origin", "auth": "required"},
+        {"path": "/strict", "methods": ["GET"], "upstream": "origin", "auth": "required", "strict": true},
         {"path": "/admin", "methods": ["GET"], "upstream": "origin", "auth": "required", "role": "admin"},
         {"path": "/few", "methods": ["GET"], "upstream": "origin", "limits": ["few"]},
         {"path": "/each", "methods": ["GET"], "upstream": "origin", "auth": "required", "limits": ["each"]}
@@ -142,6 +143,7 @@ pub fn with_an_origin() -> Vec<Case> {
         keys(),
         validation(),
         tokens(),
+        revocations(),
         forwarding(),
         quotas(),
     ];
@@ -156,6 +158,7 @@ fn routing() -> Vec<Case> {
         case("HEAD goes where GET goes", "HEAD", "/health"),
         get("an unknown path", "/nothing").problem(404, "NOT_FOUND"),
         get("a longer path than a route's", "/health/x").problem(404, "NOT_FOUND"),
+        get("what is the edge's own", "/internal/revocations").problem(404, "NOT_FOUND"),
         get("a path in capitals", "/OPEN").problem(404, "NOT_FOUND"),
         case("another method", "PUT", "/validate")
             .problem(405, "METHOD_NOT_ALLOWED")
@@ -266,6 +269,41 @@ fn tokens() -> Vec<Case> {
     ]
 }
 
+fn revocations() -> Vec<Case> {
+    let refused = |name, target, token, code| {
+        get(name, target)
+            .bearer(token)
+            .problem(401, code)
+            .with("www-authenticate", "Bearer error=\"invalid_token\"")
+    };
+    let ended = |name, target| refused(name, target, Token::Ended, "SESSION_REVOKED");
+    let invalid = |name, token| refused(name, "/mine", token, "INVALID_TOKEN");
+    vec![
+        ended("a session that was ended", "/mine"),
+        ended("and once more, from memory", "/mine"),
+        ended("where none is needed", "/either"),
+        ended("where it is only asked", "/validate").says("The session has ended"),
+        validate("in a body", Body::About(Token::Ended))
+            .says(r#""valid":false"#)
+            .says("the session has ended"),
+        invalid("of before somebody signed out everywhere", Token::Before).says("withdrawn"),
+        validate("the same in a body", Body::About(Token::Before)).says(r#""valid":false"#),
+        get("of after that", "/mine")
+            .bearer(Token::After)
+            .forwarded(),
+        validate("the same in a body", Body::About(Token::After)).says(r#""valid":true"#),
+        invalid("signed with a key that was revoked", Token::OfRevokedKey),
+        get("a good one on a strict route", "/strict")
+            .bearer(Token::Good)
+            .forwarded(),
+        ended("an ended one on a strict route", "/strict"),
+        get("where no token is looked at", "/open")
+            .bearer(Token::Ended)
+            .forwarded(),
+        get("the age of what is known", "/health").says(r#""revocationsAgeSecs":0"#),
+    ]
+}
+
 fn forwarding() -> Vec<Case> {
     let good = |method, target| case("a good token", method, target).bearer(Token::Good);
     vec![
@@ -370,9 +408,27 @@ pub fn without_the_origin() -> Vec<Case> {
         get("a token that is over", "/mine")
             .bearer(Token::Expired)
             .problem(401, "INVALID_TOKEN"),
+        get("a session that was ended", "/mine")
+            .bearer(Token::Ended)
+            .problem(401, "SESSION_REVOKED"),
         get("what the origin answers", "/mine")
             .bearer(Token::Good)
             .problem(502, "UPSTREAM_UNREACHABLE"),
+    ]
+}
+
+/// On an edge whose origin publishes its keys and tells no revocations.
+pub fn without_revocations() -> Vec<Case> {
+    let strict = |name, token| get(name, "/strict").bearer(token);
+    vec![
+        get("a good token", "/mine").bearer(Token::Good).forwarded(),
+        validate("what might have ended", Body::About(Token::Ended)).says(r#""valid":true"#),
+        strict("a good one on a strict route", Token::Good)
+            .problem(503, "REVOCATIONS_UNAVAILABLE")
+            .with("www-authenticate", ""),
+        strict("a bad one is no outage", Token::Expired).problem(401, "INVALID_TOKEN"),
+        get("nobody is no outage", "/strict").problem(401, "UNAUTHENTICATED"),
+        get("nothing is known", "/health").says(r#""revocationsAgeSecs":null"#),
     ]
 }
 

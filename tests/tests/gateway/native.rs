@@ -5,20 +5,24 @@ use std::{
     net::IpAddr,
     pin::Pin,
     rc::Rc,
+    time::Duration,
 };
 
 use anyhow::Result;
-use axum::http::{HeaderName, Request, Response};
+use axum::http::{HeaderName, Request, Response, StatusCode};
 use chrono::{DateTime, TimeDelta, Utc};
 use edge::{
     config::Config,
     gateway::Gateway,
-    host::{Answer, Document, Forward, Head, Host, NotReached, Outcome, Unread, is_reserved},
+    host::{
+        Answer, Document, Forward, Head, Headers, Host, NotReached, Outcome, Unread, is_reserved,
+    },
 };
 use shared::{
     gcra::{Decision, Quota},
     jwks::Key,
 };
+use tokio::time::timeout;
 
 use crate::suite::{Setting, send};
 
@@ -147,10 +151,24 @@ impl Host for Native {
         Ok(body.clone())
     }
 
-    async fn fetch_keys(&self, url: &str) -> Result<Document, String> {
-        let request = Request::get(url).body(String::new());
-        let answer = send(request.map_err(|why| why.to_string())?).await;
+    async fn fetch(
+        &self,
+        url: &str,
+        headers: &Headers,
+        timeout_millis: u32,
+    ) -> Result<Document, String> {
+        let mut request = Request::get(url);
+        for (name, value) in headers {
+            request = request.header(*name, &**value);
+        }
+        let request = request.body(String::new()).map_err(|why| why.to_string())?;
+        let within = Duration::from_millis(timeout_millis.into());
+        let answer = timeout(within, send(request)).await;
+        let answer = answer.map_err(|why| why.to_string())?;
         let (parts, body) = answer.map_err(|why| why.to_string())?.into_parts();
+        if parts.status != StatusCode::OK {
+            return Err(format!("status {}", parts.status));
+        }
         let etag = parts
             .headers
             .get("etag")

@@ -11,7 +11,7 @@ use shared::{
     problem,
     proof::{ADDRESS, EMAIL, PROOF, Parts, ProofKey, Purpose, REQUEST_ID, ROLE, SUBJECT},
 };
-use tests::{Issuer, PROOF_KEY, Seen, Stub, Worker};
+use tests::{Issuer, PROOF_KEY, Seen, Stub, Told, Worker};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -84,14 +84,25 @@ pub async fn send(request: Request<String>) -> Result<Response<String>> {
 
 /// Runs every case on the edges that `start` starts.
 pub async fn run(start: impl AsyncFn(&Setting) -> Result<Edge>) -> Result<()> {
-    let issuer = || Issuer::new("http://127.0.0.1:8787", 7);
-    let tokens = Tokens::new(issuer());
-    let origin = Stub::start(issuer().jwks())?;
+    let issuer = "http://127.0.0.1:8787";
+    let tokens = Tokens::new(Issuer::new(issuer, 7));
+    let origin = Stub::start(tokens.jwks())?;
+    origin.tell(Told::All(tokens.revocations()));
     let setting = Setting {
-        issuer: issuer().url().to_owned(),
+        issuer: issuer.to_owned(),
         origin: origin.url.clone(),
     };
     let edge = start(&setting).await?;
+    let deaf = Stub::start(tokens.jwks())?;
+    deaf.tell(Told::Nothing);
+    let beside_deaf = Setting {
+        issuer: issuer.to_owned(),
+        origin: deaf.url.clone(),
+    };
+    let beside_deaf = start(&beside_deaf).await?;
+    for case in cases::without_revocations() {
+        check(&beside_deaf, &tokens, &case, Some(&deaf)).await?;
+    }
     for case in cases::with_an_origin() {
         check(&edge, &tokens, &case, Some(&origin)).await?;
     }

@@ -1,8 +1,11 @@
 //! What a clock decides, in the core alone.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use axum::http::Request;
-use tests::{Issuer, Stub};
+use shared::{claims::AccessClaims, jwt, revocations::Revocation};
+use tests::{Issuer, Stub, Told};
 
 use crate::{native::Edge, suite::Setting};
 
@@ -31,7 +34,11 @@ impl Rig {
 
     /// The status that this token gets.
     async fn status(&self, token: &str) -> Result<u16> {
-        let request = Request::get("/validate").header("authorization", format!("Bearer {token}"));
+        self.status_at("/validate", token).await
+    }
+
+    async fn status_at(&self, path: &str, token: &str) -> Result<u16> {
+        let request = Request::get(path).header("authorization", format!("Bearer {token}"));
         let answer = self
             .edge
             .ask([192, 0, 2, 1].into(), request.body(String::new())?)
@@ -109,5 +116,88 @@ async fn keys_serve_for_a_day_when_the_origin_has_gone() -> Result<()> {
         edge.pass(secs);
         assert_eq!(jwks().await?, status, "after {secs} s more");
     }
+    Ok(())
+}
+
+/// Ends this session.
+fn end(claims: &AccessClaims) -> Told {
+    Told::All(vec![Revocation::Session {
+        id: claims.sid,
+        until: claims.exp.timestamp() + 90,
+    }])
+}
+
+#[tokio::test]
+async fn revocations_are_fetched_behind_an_answer_after_two_seconds_and_before_it_after_five()
+-> Result<()> {
+    for (passes, statuses) in [
+        (1, [200, 200]),
+        (2, [200, 401]),
+        (4, [200, 401]),
+        (5, [401, 401]),
+    ] {
+        let rig = Rig::start()?;
+        let claims = rig.issuer.claims();
+        let token = jwt::sign(&claims, rig.issuer.key());
+        assert_eq!(rig.status(&token).await?, 200);
+        rig.origin.tell(end(&claims));
+        rig.edge.pass(passes);
+        for status in statuses {
+            assert_eq!(rig.status(&token).await?, status, "after {passes} s");
+        }
+        let fetches = if passes < 2 { 1 } else { 2 };
+        assert_eq!(rig.origin.feed_fetches(), fetches, "after {passes} s");
+    }
+    Ok(())
+}
+
+/// Somebody who makes tokens up, or asks without one, cannot turn that into calls.
+#[tokio::test]
+async fn only_for_tokens_that_verify_the_origin_is_asked_for_revocations() -> Result<()> {
+    let rig = Rig::start()?;
+    let stranger = Issuer::new(ISSUER, 9).token();
+    for _ in 0..3 {
+        assert_eq!(rig.status(&stranger).await?, 401);
+        rig.edge.pass(10);
+    }
+    assert_eq!(rig.origin.feed_fetches(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn with_the_origin_down_the_last_revocations_serve_and_a_strict_route_refuses() -> Result<()>
+{
+    let rig = Rig::start()?;
+    let (good, ended) = (rig.issuer.token(), rig.issuer.claims());
+    rig.origin.tell(end(&ended));
+    let ended = jwt::sign(&ended, rig.issuer.key());
+    assert_eq!(rig.status(&ended).await?, 401);
+    rig.origin.tell(Told::Nothing);
+    for (secs, strict) in [(4, 200), (1, 503), (1, 503), (600, 503)] {
+        rig.edge.pass(secs);
+        assert_eq!(rig.status(&good).await?, 200, "after {secs} s more");
+        assert_eq!(rig.status(&ended).await?, 401, "after {secs} s more");
+        let status = rig.status_at("/strict", &good).await?;
+        assert_eq!(status, strict, "after {secs} s more");
+    }
+    rig.origin.tell(Told::All(Vec::new()));
+    rig.edge.pass(4);
+    assert_eq!(rig.status_at("/strict", &good).await?, 200, "it is back");
+    assert_eq!(rig.status(&ended).await?, 401, "and nothing was forgotten");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_origin_that_hangs_holds_one_request_for_half_a_second() -> Result<()> {
+    let rig = Rig::start()?;
+    rig.origin.tell(Told::Never);
+    let token = rig.issuer.token();
+    let took = async || {
+        let begun = Instant::now();
+        assert_eq!(rig.status(&token).await?, 200);
+        anyhow::Ok(begun.elapsed())
+    };
+    let (first, half) = (took().await?, Duration::from_millis(500));
+    assert!(first >= half && first < 3 * half, "{first:?}");
     Ok(())
 }

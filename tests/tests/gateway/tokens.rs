@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use shared::{
     claims::{AccessClaims, Role},
+    jwks::JwkSet,
     jwt,
+    revocations::Revocation,
 };
 use tests::Issuer;
 
@@ -22,6 +24,14 @@ pub enum Token {
     Fresh,
     /// Another user's, who is an admin.
     Admin,
+    /// Its session was ended.
+    Ended,
+    /// Minted before its user's tokens were withdrawn.
+    Before,
+    /// Minted after that, in the same session.
+    After,
+    /// Its key was revoked, and is in the key set still.
+    OfRevokedKey,
     /// It ended an hour ago.
     Expired,
     /// Another `iss`.
@@ -48,25 +58,66 @@ pub enum Token {
     Noise,
 }
 
-/// Ada and the admin, whose tokens are the same for as long as this lives.
+/// Ada, the admin and others, whose tokens are the same for as long as this lives.
 pub struct Tokens {
     issuer: Issuer,
+    /// Whose key was revoked.
+    former: Issuer,
     stranger: Issuer,
     ada: AccessClaims,
     admin: AccessClaims,
+    ended: AccessClaims,
+    before: AccessClaims,
+    after: AccessClaims,
 }
 
 impl Tokens {
     pub fn new(issuer: Issuer) -> Self {
         let (ada, mut admin) = (issuer.claims(), issuer.claims());
         admin.role = Role::Admin;
-        let stranger = Issuer::new(issuer.url(), 0xEE);
+        let (ended, before) = (issuer.claims(), issuer.claims());
+        let after = AccessClaims {
+            iat: before.iat + TimeDelta::seconds(1),
+            ..before.clone()
+        };
         Self {
+            former: Issuer::new(issuer.url(), 0xAA),
+            stranger: Issuer::new(issuer.url(), 0xEE),
             issuer,
-            stranger,
             ada,
             admin,
+            ended,
+            before,
+            after,
         }
+    }
+
+    /// What the origin publishes.
+    pub fn jwks(&self) -> JwkSet {
+        let keys = [&self.issuer, &self.former];
+        JwkSet {
+            keys: keys.map(|issuer| issuer.key().key().jwk()).into(),
+        }
+    }
+
+    /// What it tells of revocations.
+    pub fn revocations(&self) -> Vec<Revocation> {
+        let until = self.ada.exp.timestamp() + 90;
+        vec![
+            Revocation::Session {
+                id: self.ended.sid,
+                until,
+            },
+            Revocation::User {
+                id: self.after.sub,
+                not_before: self.after.iat.timestamp(),
+                until,
+            },
+            Revocation::Key {
+                id: self.former.key().kid().to_owned(),
+                until,
+            },
+        ]
     }
 
     /// What a good token says.
@@ -74,6 +125,7 @@ impl Tokens {
         match token {
             Token::Good => Some(&self.ada),
             Token::Admin => Some(&self.admin),
+            Token::After => Some(&self.after),
             _ => None,
         }
     }
@@ -88,6 +140,10 @@ impl Tokens {
             Token::Good => said(self.ada.clone()),
             Token::Fresh => self.issuer.token(),
             Token::Admin => said(self.admin.clone()),
+            Token::Ended => said(self.ended.clone()),
+            Token::Before => said(self.before.clone()),
+            Token::After => said(self.after.clone()),
+            Token::OfRevokedKey => self.former.token(),
             Token::Expired => said(AccessClaims {
                 exp: self.ada.iat - TimeDelta::hours(1),
                 ..self.ada.clone()

@@ -1,0 +1,122 @@
+//! Whether a token that verifies is still believed: the revocations, fetched when they are old.
+
+use std::{rc::Rc, sync::Arc};
+
+use chrono::TimeDelta;
+use shared::{
+    problem::{Code, Problem},
+    proof::{self, Parts, Purpose},
+    revocations::{Feed, PATH},
+    tokens::Verified,
+};
+
+use super::Gateway;
+use crate::{
+    gate::NotBelieved,
+    host::{Headers, Host},
+    revocations::Keep,
+};
+
+/// How long a request waits for revocations at the most.
+const WAIT: TimeDelta = TimeDelta::milliseconds(500);
+/// How long they may take behind an answer.
+const PATIENCE: TimeDelta = TimeDelta::seconds(2);
+
+impl Gateway {
+    /// Verifies a token, and asks whether it has ended before its time. The origin is asked only
+    /// for tokens that verify: nobody turns made-up ones into calls.
+    pub(super) async fn believe<H: Host>(
+        self: &Rc<Self>,
+        host: &H,
+        token: &str,
+        strict: bool,
+    ) -> Result<Result<Arc<Verified>, NotBelieved>, Problem> {
+        let verified = match self.verify(host, token).await? {
+            Ok(verified) => verified,
+            Err(why) => return Ok(Err(why.into())),
+        };
+        self.freshen(host).await;
+        let revocations = self.revocations.borrow();
+        if let Err(why) = revocations.check(&verified) {
+            return Ok(Err(why));
+        }
+        if strict && !revocations.is_within(host.now(), self.config.ages) {
+            return Err(Problem::new(
+                Code::RevocationsUnavailable,
+                "it is not known whether the session has ended; try again soon",
+            ));
+        }
+        Ok(Ok(verified))
+    }
+
+    /// Sees to it that the copy is as young as it can be.
+    async fn freshen<H: Host>(self: &Rc<Self>, host: &H) {
+        let keep = self
+            .revocations
+            .borrow_mut()
+            .take(host.now(), self.config.ages);
+        match keep {
+            Keep::Fresh => {}
+            Keep::Refresh => {
+                let (gateway, again) = (self.clone(), host.clone());
+                host.later(async move { gateway.fetch_revocations(&again, PATIENCE).await });
+            }
+            Keep::Fetch => self.fetch_revocations(host, WAIT).await,
+        }
+    }
+
+    async fn fetch_revocations<H: Host>(&self, host: &H, within: TimeDelta) {
+        if let Err(why) = self.try_fetch_revocations(host, within).await {
+            self.revocations.borrow_mut().failed(host.now());
+            host.log(&format!("the origin told no revocations: {why}"));
+        }
+    }
+
+    async fn try_fetch_revocations<H: Host>(
+        &self,
+        host: &H,
+        within: TimeDelta,
+    ) -> Result<(), String> {
+        let end = host.now() + within;
+        loop {
+            let asked = host.now();
+            let left = u32::try_from((end - asked).num_milliseconds()).unwrap_or_default();
+            if left == 0 {
+                return Err("they are too many for the time".to_owned());
+            }
+            let target = format!("{PATH}?after={}", self.revocations.borrow().cursor());
+            let headers = self.internal(host, &target);
+            let url = format!("{}{target}", self.config.origin);
+            let told = host.fetch(&url, &headers, left).await?;
+            let feed: Feed = serde_json::from_str(&told.body).map_err(|why| why.to_string())?;
+            let more = feed.more;
+            if self.revocations.borrow_mut().add(feed, asked) {
+                self.keys.borrow_mut().may_be_other();
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The headers of a call of the edge's own to the origin, a `GET`.
+    fn internal<H: Host>(&self, host: &H, target: &str) -> Headers {
+        let request_id = host.new_request_id();
+        let parts = Parts {
+            purpose: Purpose::Internal(b""),
+            method: "GET",
+            host: self.config.origin_host(),
+            target,
+            address: "",
+            subject: "",
+            role: "",
+            email: "",
+            request_id: &request_id,
+        };
+        let proof = self.config.proof_key.prove(&parts, host.now());
+        vec![
+            (proof::PROOF, proof.into()),
+            (proof::REQUEST_ID, request_id.into()),
+        ]
+    }
+}
