@@ -3,7 +3,7 @@
 //! A folder for each feature (`accounts`, `sessions`, `keys`, `apps`, `credits`, `payments`), each
 //! with its routes, its SQL and its rules. Around them: `front` (what every request passes), `door`
 //! (how bodies come in), `error` (how anything goes wrong), `db` (whose rows a connection sees),
-//! `rim` (the clock and randomness). Start with [`router`].
+//! `seal` (what the database must not know), `rim` (the clock and randomness). Start with [`router`].
 
 mod accounts;
 mod app;
@@ -13,6 +13,7 @@ mod door;
 mod error;
 mod front;
 mod limits;
+mod seal;
 mod sessions;
 
 pub mod apps;
