@@ -24,7 +24,7 @@ use crate::{
     keys::{self, Keys, RELOAD_SECS},
     limits::{self, Limit},
     payments::{self, Stripe},
-    rim, sessions,
+    rim, second_factor, security_events, sessions,
 };
 
 /// How many verified tokens are kept: 32 MB when full.
@@ -111,6 +111,8 @@ pub fn router(app: App) -> Router {
     Router::new()
         .merge(accounts::router())
         .merge(sessions::router())
+        .merge(second_factor::router())
+        .merge(security_events::router())
         .merge(keys::router())
         .merge(credits::router())
         .merge(payments::router())

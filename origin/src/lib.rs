@@ -1,9 +1,10 @@
 //! Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 //!
-//! A folder for each feature (`accounts`, `sessions`, `keys`, `apps`, `credits`, `payments`), each
-//! with its routes, its SQL and its rules. Around them: `front` (what every request passes), `door`
-//! (how bodies come in), `error` (how anything goes wrong), `db` (whose rows a connection sees),
-//! `seal` (what the database must not know), `rim` (the clock and randomness). Start with [`router`].
+//! A folder for each feature (`accounts`, `sessions`, `second_factor`, `security_events`, `keys`,
+//! `apps`, `credits`, `payments`), each with its routes, its SQL and its rules. Around them: `front`
+//! (what every request passes), `door` (how bodies come in), `error` (how anything goes wrong), `db`
+//! (whose rows a connection sees), `seal` (what the database must not know), `rim` (the clock and
+//! randomness). Start with [`router`].
 
 mod accounts;
 mod app;
@@ -14,6 +15,7 @@ mod error;
 mod front;
 mod limits;
 mod seal;
+mod second_factor;
 mod sessions;
 
 pub mod apps;
@@ -22,6 +24,7 @@ pub mod health;
 pub mod keys;
 pub mod payments;
 pub mod rim;
+pub mod security_events;
 pub mod telemetry;
 
 pub use app::{App, router};

@@ -1,12 +1,14 @@
 //! Accounts: registering, and signing in with a password. What a sign-in opens is a session.
 
 mod passwords;
+mod profile;
 mod routes;
 mod sign_in;
 mod store;
 
 pub use passwords::{NotHashed, Passwords};
 pub use routes::router;
+pub use sign_in::{Arrival, Entry, let_in};
 pub use store::{own, role};
 
 /// Why an account could not be made or signed in to.

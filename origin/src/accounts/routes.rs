@@ -1,6 +1,11 @@
 //! Registering and signing in.
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    routing::{get, post},
+};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use shared::{
@@ -13,6 +18,7 @@ use crate::{app::App, door::Body, error::Error as Failure, front::Client, rim};
 use super::{
     Error,
     passwords::Comparison,
+    profile,
     sign_in::{Arrival, Entry, enter},
     store,
 };
@@ -22,6 +28,10 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/api/v1/auth/register", post(register))
         .route("/api/v1/auth/login", post(login))
+        .route(
+            "/api/v1/auth/profile",
+            get(profile::show).patch(profile::change),
+        )
 }
 
 async fn register(

@@ -140,11 +140,13 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
         listed,
         [
             "auth.account_by_email",
+            "auth.half_signed_in",
             "auth.record_failed_sign_in",
             "auth.refresh",
             "auth.refresh_salt",
             "auth.register",
             "auth.session_state",
+            "auth.sweep_security",
             "credits.balance",
             "credits.begin_purchase",
             "credits.figures",
