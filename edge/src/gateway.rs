@@ -367,7 +367,7 @@ impl Gateway {
 /// Refuses a body here that the origin would refuse unread: it would close the connection while
 /// the client is still sending, who would then never see why.
 fn may_hand_on<H: Host>(host: &H, head: &Head) -> Result<(), Problem> {
-    if !matches!(head.method.as_str(), "PATCH" | "POST" | "PUT") {
+    if !matches!(head.method.as_str(), "DELETE" | "PATCH" | "POST" | "PUT") {
         return Ok(());
     }
     let length = host

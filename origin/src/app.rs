@@ -25,7 +25,7 @@ use crate::{
     limits::{self, Limit},
     payments::{self, Stripe},
     revocations::{self, Recent},
-    rim, sessions,
+    rim, second_factor, security_events, sessions,
 };
 
 /// How many verified tokens are kept: 32 MB when full.
@@ -126,6 +126,8 @@ pub fn router(app: App) -> Router {
     Router::new()
         .merge(accounts::router())
         .merge(sessions::router())
+        .merge(second_factor::router())
+        .merge(security_events::router())
         .merge(keys::router())
         .merge(revocations::router())
         .merge(credits::router())

@@ -31,10 +31,10 @@ pub struct Database {
     pub database_url: PgConnectOptions,
 }
 
-/// What opens sealed keys.
+/// What opens seals.
 #[derive(clap::Args)]
 pub struct Sealing {
-    /// Seals the private keys in the database: 32 bytes in base64.
+    /// Seals private keys and authenticator apps' secrets in the database: 32 bytes in base64.
     #[arg(long, env, hide_env_values = true, value_parser = secret("32 bytes in base64", key))]
     pub key_encryption_key: Key,
 }
@@ -75,7 +75,7 @@ pub struct Config {
     #[arg(long, env, default_value = "tollgate")]
     pub token_audience: String,
 
-    /// What opens the signing keys.
+    /// What opens the signing keys and the secrets of second factors.
     #[command(flatten)]
     pub sealing: Sealing,
     /// Make refresh tokens: `1:<32 bytes in base64>,2:…`. The highest version makes them, all verify.
@@ -237,13 +237,18 @@ impl PublicUrl {
         &self.text
     }
 
+    /// The host, without a port.
+    pub fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default()
+    }
+
     /// Whether browsers reach us by TLS.
     pub fn is_https(&self) -> bool {
         self.uri.scheme_str() == Some("https")
     }
 
     fn is_loopback(&self) -> bool {
-        let host = self.uri.host().unwrap_or_default();
+        let host = self.host();
         host == "localhost"
             || host
                 .trim_matches(['[', ']'])

@@ -14,7 +14,8 @@ use shared::{
 };
 
 use crate::{
-    accounts, accounts::NotHashed, apps, credits, db, keys, payments, revocations, sessions,
+    accounts, accounts::NotHashed, apps, credits, db, keys, payments, revocations, second_factor,
+    sessions,
 };
 
 /// When to come back after a queue was full, in seconds.
@@ -29,6 +30,9 @@ pub enum Error {
     /// Sessions.
     #[error(transparent)]
     Session(#[from] sessions::Error),
+    /// The second factor.
+    #[error(transparent)]
+    SecondFactor(#[from] second_factor::Error),
     /// Credits.
     #[error(transparent)]
     Credits(#[from] credits::Error),
@@ -96,6 +100,7 @@ impl Error {
         match self {
             Self::Account(error) => account(error),
             Self::Session(error) => session(error),
+            Self::SecondFactor(error) => second_step(error),
             Self::Credits(error) => credit(error),
             Self::App(error) => app(error),
             Self::Payment(error) => payment(error),
@@ -130,6 +135,9 @@ impl Error {
         }
         if let Self::Account(accounts::Error::TooManyFailures { wait_secs }) = self {
             headers.insert(header::RETRY_AFTER, (*wait_secs).into());
+        }
+        if let Self::SecondFactor(second_factor::Error::TooManyWrong { retry_after_secs }) = self {
+            headers.insert(header::RETRY_AFTER, (*retry_after_secs).into());
         }
         if matches!(
             self,
@@ -193,10 +201,26 @@ fn session(error: &sessions::Error) -> Problem {
             Problem::new(Code::InvalidRefreshToken, "Invalid refresh token")
         }
         sessions::Error::TooOften(_) => plain(Code::RateLimited),
+        sessions::Error::NotRecent => plain(Code::RecentSignInRequired),
         sessions::Error::NotPermitted => plain(Code::Forbidden),
         sessions::Error::NoSuchSession => Problem::new(Code::NotFound, "There is no such session"),
         sessions::Error::Keys(error) => key(error),
         sessions::Error::Database(error) => database(error),
+    }
+}
+
+fn second_step(error: &second_factor::Error) -> Problem {
+    use second_factor::Error;
+    match error {
+        Error::AlreadyOn => Problem::new(Code::Conflict, "Remove the second factor first"),
+        Error::NotOn => Problem::new(Code::NotFound, "There is no second factor"),
+        Error::NotBegun => Problem::new(Code::NotFound, "Begin to enrol a second factor first"),
+        Error::BadToken => plain(Code::InvalidMfaToken),
+        Error::WrongCode => plain(Code::InvalidMfaCode),
+        Error::CodeRefused => field("code", "is wrong, or was used before"),
+        Error::TooManyWrong { .. } => Problem::new(Code::RateLimited, "Too many wrong codes"),
+        Error::Unreadable(_) => plain(Code::Internal),
+        Error::Database(error) => database(error),
     }
 }
 

@@ -1,9 +1,10 @@
 //! Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 //!
-//! A folder for each feature (`accounts`, `sessions`, `keys`, `revocations`, `apps`, `credits`,
-//! `payments`), each with its routes, its SQL and its rules. Around them: `front` (what every request passes), `door`
-//! (how bodies come in), `error` (how anything goes wrong), `db` (whose rows a connection sees),
-//! `rim` (the clock and randomness). Start with [`router`].
+//! A folder for each feature (`accounts`, `sessions`, `second_factor`, `security_events`, `keys`,
+//! `revocations`, `apps`, `credits`, `payments`, `export`), each with its routes, its SQL and its rules.
+//! Around them: `front` (what every request passes), `door` (how bodies come in), `error` (how
+//! anything goes wrong), `db` (whose rows a connection sees), `seal` (what the database must not
+//! know), `rim` (the clock and randomness). Start with [`router`].
 
 mod app;
 mod credits;
@@ -13,6 +14,8 @@ mod error;
 mod export;
 mod front;
 mod limits;
+mod seal;
+mod second_factor;
 mod sessions;
 
 pub mod accounts;
@@ -24,6 +27,7 @@ pub mod keys;
 pub mod payments;
 pub mod revocations;
 pub mod rim;
+pub mod security_events;
 pub mod telemetry;
 
 pub use app::{App, router};

@@ -15,7 +15,7 @@ use origin::{
     apps::{self, NewApp, ServiceKey},
     cli::{AppsTask, Cli, KeysTask, LedgerTask, PackagesTask, Task, UsersTask},
     config::{Config, Database, Sealing},
-    health, keys, payments, revocations, rim, router, telemetry, verification,
+    health, keys, payments, revocations, rim, router, security_events, telemetry, verification,
 };
 use shared::{
     api::{AppId, Package},
@@ -83,6 +83,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::spawn(app.clone().tend_keys());
     tokio::spawn(app.clone().tend_accounts());
     tokio::spawn(revocations::follow(app.clone()));
+    tokio::spawn(security_events::tend(app.clone()));
     tokio::spawn(app.ledger.clone().tend());
     tokio::spawn(app.ledger.clone().verify_daily());
     let ledger = app.ledger.clone();

@@ -7,10 +7,12 @@
 mod answers;
 mod body;
 mod fields;
+mod second_factor;
 
 pub use answers::*;
-pub use body::{Body, Fields, Refusal, parse};
+pub use body::{Body, Change, Fields, Refusal, parse};
 pub use fields::*;
+pub use second_factor::*;
 
 use crate::ids::{TransactionId, UserId};
 
@@ -95,6 +97,25 @@ impl Body for Validate {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         Some(Self {
             token: fields.required("token")?,
+        })
+    }
+}
+
+/// `PATCH /auth/profile`: what is absent stays, and null takes it away.
+#[derive(Debug)]
+pub struct ChangeProfile {
+    /// What to call them.
+    pub name: Change<Name>,
+    /// Where their picture is.
+    pub image: Change<Picture>,
+}
+
+impl Body for ChangeProfile {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let (name, image) = (fields.change("name"), fields.change("image"));
+        Some(Self {
+            name: name?,
+            image: image?,
         })
     }
 }

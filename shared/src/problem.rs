@@ -56,6 +56,10 @@ codes! {
     InvalidToken = "INVALID_TOKEN", 401, "The access token is not valid";
     /// Unknown e-mail or wrong password, and never which.
     InvalidCredentials = "INVALID_CREDENTIALS", 401, "E-mail or password is wrong";
+    /// The second step's token is unknown, over, used, or no longer good.
+    InvalidMfaToken = "INVALID_MFA_TOKEN", 401, "Sign in from the start";
+    /// The second factor's code is wrong, or was used before.
+    InvalidMfaCode = "INVALID_MFA_CODE", 401, "The code is wrong";
     /// The refresh token is unknown, over, or was used twice.
     InvalidRefreshToken = "INVALID_REFRESH_TOKEN", 401, "The refresh token is not valid";
     /// The service key is unknown, another app's, or disabled.

@@ -5,6 +5,7 @@ mod foreign;
 mod guessing;
 mod import;
 mod passwords;
+mod profile;
 mod routes;
 mod sign_in;
 mod store;
@@ -12,6 +13,7 @@ mod store;
 pub use import::{Imported, import};
 pub use passwords::{NotHashed, Passwords};
 pub use routes::router;
+pub use sign_in::{Arrival, Entry, let_in};
 pub use store::{own, role, sweep_failures as sweep};
 
 /// Why an account could not be made or signed in to.

@@ -4,7 +4,7 @@ use axum::{
     Json, Router,
     extract::State,
     http::{HeaderMap, StatusCode},
-    routing::post,
+    routing::{get, post},
 };
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -19,6 +19,7 @@ use super::{
     Error,
     guessing::Attempt,
     passwords::Comparison,
+    profile,
     sign_in::{Arrival, Entry, enter},
     store::{self, Account},
 };
@@ -28,6 +29,10 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/api/v1/auth/register", post(register))
         .route("/api/v1/auth/login", post(login))
+        .route(
+            "/api/v1/auth/profile",
+            get(profile::show).patch(profile::change),
+        )
 }
 
 async fn register(

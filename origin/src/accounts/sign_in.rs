@@ -1,18 +1,19 @@
-//! The end of every way to sign in: somebody has proved who they are, and gets a session.
+//! The end of every way to sign in: somebody has proved who they are, and gets a session, or is
+//! asked for their second factor first.
 
 use axum::{
     Json,
     http::header,
     response::{IntoResponse, Response},
 };
-use shared::api::{Device, SignedIn, User};
+use shared::api::{Device, SecondStepAsked, SignedIn, User};
 use sqlx::PgConnection;
 
 use crate::{
     app::App,
     error::Error as Failure,
     front::Client,
-    rim,
+    rim, second_factor,
     sessions::{self, NewSession},
 };
 
@@ -34,6 +35,8 @@ pub struct Arrival<'a> {
 pub enum Entry {
     /// A session, with its browser's `Set-Cookie`.
     SignedIn(Box<SignedIn>, String),
+    /// Neither, before a second step.
+    SecondStep(SecondStepAsked),
 }
 
 impl IntoResponse for Entry {
@@ -42,12 +45,26 @@ impl IntoResponse for Entry {
             Self::SignedIn(tokens, cookie) => {
                 ([(header::SET_COOKIE, cookie)], Json(tokens)).into_response()
             }
+            Self::SecondStep(asked) => Json(asked).into_response(),
         }
     }
 }
 
-/// Lets somebody in, in a transaction that acts for them.
+/// Lets somebody in who needs no second step, in a transaction that acts for them.
 pub async fn enter(
+    app: &App,
+    db: &mut PgConnection,
+    arrival: Arrival<'_>,
+    client: &Client,
+) -> Result<Entry, Failure> {
+    match second_factor::ask(db, &arrival, client).await? {
+        Some(asked) => Ok(Entry::SecondStep(asked)),
+        None => let_in(app, db, arrival, client).await,
+    }
+}
+
+/// Lets somebody in who has proved all that they must, in a transaction that acts for them.
+pub async fn let_in(
     app: &App,
     db: &mut PgConnection,
     arrival: Arrival<'_>,

@@ -1,7 +1,11 @@
 //! The SQL of accounts.
 
 use chrono::{DateTime, Utc};
-use shared::{api::User, claims::Role, ids::UserId};
+use shared::{
+    api::{Change, ChangeProfile, Profile, User},
+    claims::Role,
+    ids::UserId,
+};
 use sqlx::{PgConnection, PgPool};
 
 use crate::front::Client;
@@ -94,6 +98,37 @@ pub async fn own(db: &mut PgConnection) -> sqlx::Result<User> {
         email_verified: row.email_verified,
         role: role(&row.role)?,
     })
+}
+
+/// What the acting user says of themselves.
+pub async fn profile(db: &mut PgConnection) -> sqlx::Result<Profile> {
+    let user = own(&mut *db).await?;
+    let image = sqlx::query_scalar!("SELECT image FROM auth.users")
+        .fetch_one(db)
+        .await?;
+    Ok(Profile { user, image })
+}
+
+/// Changes what the acting user says of themselves.
+pub async fn change_profile(db: &mut PgConnection, change: &ChangeProfile) -> sqlx::Result<()> {
+    let name = match &change.name {
+        Change::Set(name) => Some(name.as_str()),
+        Change::Clear | Change::Keep => None,
+    };
+    let image = match &change.image {
+        Change::Set(image) => Some(image.as_str()),
+        Change::Clear | Change::Keep => None,
+    };
+    sqlx::query!(
+        "UPDATE auth.users SET name = CASE WHEN $1 THEN name ELSE $2 END, image = CASE WHEN $3 THEN image ELSE $4 END",
+        matches!(change.name, Change::Keep),
+        name,
+        matches!(change.image, Change::Keep),
+        image
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Replaces the acting user's hash.

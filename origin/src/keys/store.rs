@@ -1,22 +1,16 @@
 //! The SQL of signing keys, and the seal on their private halves.
 
-use chacha20poly1305::{
-    KeyInit, XChaCha20Poly1305, XNonce,
-    aead::{Aead, Payload},
-};
 use chrono::{DateTime, Utc};
 use shared::jwks::SigningKey;
 use sqlx::PgConnection;
 use zeroize::Zeroizing;
 
-use crate::{config::Key, rim};
+use crate::{config::Key, rim, seal};
 
 use super::{
     Error,
     rotation::{State, Step, Term},
 };
-
-const NONCE_BYTES: usize = 24;
 
 /// A key as the database has it.
 pub struct Stored {
@@ -123,7 +117,7 @@ async fn make(
     sqlx::query!(
         "INSERT INTO auth.signing_keys (kid, sealed_seed, state, published_at, activate_at) VALUES ($1, $2, $3, $4, $5)",
         key.kid(),
-        seal(sealing, key.kid(), &seed)?,
+        seal::seal(sealing, key.kid().as_bytes(), seed.as_slice()),
         state,
         now,
         activate_at
@@ -133,43 +127,13 @@ async fn make(
     Ok(())
 }
 
-fn seal(sealing: &Key, kid: &str, seed: &Key) -> Result<Vec<u8>, Error> {
-    let nonce = rim::random::<NONCE_BYTES>();
-    let payload = Payload {
-        msg: seed.as_slice(),
-        aad: kid.as_bytes(),
-    };
-    let sealed = XChaCha20Poly1305::new((&**sealing).into())
-        .encrypt(&XNonce::from(*nonce), payload)
-        .map_err(|_| Error::Unreadable(kid.to_owned()))?;
-    Ok([nonce.as_slice(), &sealed].concat())
-}
-
 /// Opens a seal. Only the key that the row is named after comes out of it.
 pub fn open(sealing: &Key, kid: &str, sealed: &[u8]) -> Result<SigningKey, Error> {
-    let unreadable = || Error::Unreadable(kid.to_owned());
-    let (nonce, sealed) = sealed
-        .split_first_chunk::<NONCE_BYTES>()
-        .ok_or_else(unreadable)?;
-    let payload = Payload {
-        msg: sealed,
-        aad: kid.as_bytes(),
-    };
-    let opened = XChaCha20Poly1305::new((&**sealing).into())
-        .decrypt(&XNonce::from(*nonce), payload)
-        .map(Zeroizing::new)
-        .map_err(|_| unreadable())?;
-    let mut seed = Zeroizing::new([0; 32]);
-    if opened.len() != seed.len() {
-        return Err(unreadable());
-    }
-    seed.copy_from_slice(&opened);
-    let key = SigningKey::from_seed(&seed);
-    if key.kid() == kid {
-        Ok(key)
-    } else {
-        Err(unreadable())
-    }
+    let opened = seal::open(sealing, kid.as_bytes(), sealed);
+    let seed = opened.and_then(|seed| <[u8; 32]>::try_from(seed.as_slice()).ok());
+    seed.map(|seed| SigningKey::from_seed(&Zeroizing::new(seed)))
+        .filter(|key| key.kid() == kid)
+        .ok_or_else(|| Error::Unreadable(kid.to_owned()))
 }
 
 #[cfg(test)]
@@ -177,14 +141,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seal_opens_for_its_own_key_and_name_alone() {
+    fn only_the_key_that_a_row_is_named_after_comes_out_of_it() {
         let (sealing, seed) = (Zeroizing::new([7; 32]), Zeroizing::new([9; 32]));
         let kid = SigningKey::from_seed(&seed).kid().to_owned();
-        let sealed = seal(&sealing, &kid, &seed).expect("sealed");
-        assert!(!sealed.windows(32).any(|window| window == seed.as_slice()));
+        let sealed = seal::seal(&sealing, kid.as_bytes(), seed.as_slice());
         assert_eq!(open(&sealing, &kid, &sealed).expect("opens").kid(), kid);
-        assert!(open(&Zeroizing::new([8; 32]), &kid, &sealed).is_err());
-        assert!(open(&sealing, "another", &sealed).is_err());
-        assert!(open(&sealing, &kid, &sealed[..20]).is_err());
+        let other = seal::seal(&sealing, b"another", seed.as_slice());
+        assert!(open(&sealing, "another", &other).is_err());
+        let short = seal::seal(&sealing, kid.as_bytes(), &seed[1..]);
+        assert!(open(&sealing, &kid, &short).is_err());
     }
 }

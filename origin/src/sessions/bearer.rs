@@ -6,6 +6,7 @@ use axum::{
     extract::FromRequestParts,
     http::{header, request::Parts},
 };
+use chrono::TimeDelta;
 use shared::{
     claims::{AccessClaims, Role},
     ids::{SessionId, UserId},
@@ -17,6 +18,9 @@ use shared::{
 use crate::{app::App, error::Error as Failure, rim};
 
 use super::{Error, store};
+
+/// How long a sign-in is recent.
+const RECENT: TimeDelta = TimeDelta::minutes(10);
 
 /// A token that verifies. Whether its session still lives, the ledger asks in the same round
 /// trip in which it spends; everybody else takes [`Caller`].
@@ -32,6 +36,10 @@ pub struct Caller {
     /// What they may do, as of now.
     pub role: Role,
 }
+
+/// A signed-in person who has proved who they are in the last ten minutes, which a refresh does
+/// not: for what a token that was left lying about must not do.
+pub struct Recent(pub Caller);
 
 impl FromRequestParts<App> for Bearer {
     type Rejection = Failure;
@@ -55,6 +63,19 @@ impl FromRequestParts<App> for Caller {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
         let Bearer(claims) = Bearer::from_request_parts(parts, app).await?;
         Ok(check(app, &claims).await?)
+    }
+}
+
+impl FromRequestParts<App> for Recent {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
+        let Bearer(claims) = Bearer::from_request_parts(parts, app).await?;
+        let caller = check(app, &claims).await?;
+        if rim::now() - claims.auth_time > RECENT {
+            return Err(Error::NotRecent.into());
+        }
+        Ok(Self(caller))
     }
 }
 

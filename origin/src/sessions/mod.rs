@@ -20,10 +20,10 @@ use sqlx::PgConnection;
 
 use crate::{app::App, front::Client, keys, limits, rim};
 
-pub use bearer::{Bearer, Caller, check};
+pub use bearer::{Bearer, Caller, Recent, check};
 pub use refresh_token::{Presented, RefreshKeys};
 pub use routes::router;
-pub use store::{NewSession, record};
+pub use store::{NewSession, record, record_failure, revoke_others};
 
 /// Why a session could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,9 @@ pub enum Error {
     /// The session refreshes too often.
     #[error("too many refreshes")]
     TooOften(limits::Verdict),
+    /// Signed in too long ago for this.
+    #[error("the sign-in is not recent")]
+    NotRecent,
     /// Signed in, and not allowed.
     #[error("the account may not")]
     NotPermitted,

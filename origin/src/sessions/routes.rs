@@ -27,6 +27,7 @@ pub fn router() -> Router<App> {
         .route("/api/v1/auth/validate", post(validate))
         .route("/api/v1/auth/session", get(session))
         .route("/api/v1/auth/sessions", get(sessions))
+        .route("/api/v1/auth/sessions/revoke-others", post(end_others))
         .route("/api/v1/auth/sessions/{id}", delete(end))
 }
 
@@ -179,5 +180,27 @@ async fn end(
     Ok(Json(Done {
         success: true,
         message: "The session has ended",
+    }))
+}
+
+async fn end_others(
+    State(app): State<App>,
+    caller: Caller,
+    client: Client,
+) -> Result<Json<Done>, Failure> {
+    let mut transaction = app.db.as_user(caller.user).await?;
+    store::revoke_others(&mut transaction, caller.session).await?;
+    store::record(
+        &mut transaction,
+        caller.user,
+        Some(caller.session),
+        "other_sessions_ended",
+        &client,
+    )
+    .await?;
+    transaction.commit().await?;
+    Ok(Json(Done {
+        success: true,
+        message: "The other sessions have ended",
     }))
 }

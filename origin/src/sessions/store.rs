@@ -79,12 +79,34 @@ pub async fn record(
     r#type: &str,
     client: &Client,
 ) -> sqlx::Result<()> {
+    write_down(db, user, session, (r#type, "success"), client).await
+}
+
+/// Writes down what the acting user, or somebody in their name, failed to do.
+pub async fn record_failure(
+    db: &mut PgConnection,
+    user: UserId,
+    session: Option<SessionId>,
+    r#type: &str,
+    client: &Client,
+) -> sqlx::Result<()> {
+    write_down(db, user, session, (r#type, "failure"), client).await
+}
+
+async fn write_down(
+    db: &mut PgConnection,
+    user: UserId,
+    session: Option<SessionId>,
+    (r#type, outcome): (&str, &str),
+    client: &Client,
+) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO auth.security_events (user_id, session_id, type, outcome, address, user_agent)
-         VALUES ($1, $2, $3, 'success', $4::text::inet, $5)",
+         VALUES ($1, $2, $3, $4, $5::text::inet, $6)",
         user.uuid(),
         session.map(SessionId::uuid),
         r#type,
+        outcome,
         client.address_text(),
         client.agent,
     )
@@ -235,9 +257,30 @@ pub async fn revoke(db: &mut PgConnection, session: SessionId) -> sqlx::Result<b
     Ok(done.rows_affected() == 1)
 }
 
-/// Ends all of the acting user's sessions.
+/// Ends all of the acting user's sessions, and those that wait for a second step.
 pub async fn revoke_all(db: &mut PgConnection) -> sqlx::Result<()> {
+    forget_halves(&mut *db).await?;
     sqlx::query!("UPDATE auth.sessions SET revoked_at = now() WHERE revoked_at IS NULL")
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Ends all of the acting user's sessions but this one, and those that wait for a second step.
+pub async fn revoke_others(db: &mut PgConnection, current: SessionId) -> sqlx::Result<()> {
+    forget_halves(&mut *db).await?;
+    sqlx::query!(
+        "UPDATE auth.sessions SET revoked_at = now() WHERE id <> $1 AND revoked_at IS NULL",
+        current.uuid()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Comes before revoking: a second step that is being taken ends first, and its session is seen.
+async fn forget_halves(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM auth.half_sign_ins")
         .execute(db)
         .await?;
     Ok(())

@@ -193,3 +193,27 @@ async fn an_expired_session_is_over(db: PgPool) {
         .await
         .is_problem(401, "INVALID_REFRESH_TOKEN");
 }
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn the_other_sessions_end_and_this_one_stays(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let (phone, laptop) = (
+        origin.join("ada@example.org").await,
+        origin.login("ada@example.org").await,
+    );
+    let other = origin.join("eve@example.org").await;
+    let answer = origin
+        .post(
+            "/api/v1/auth/sessions/revoke-others",
+            Some(&phone.access),
+            &json!({}),
+        )
+        .await;
+    assert_eq!(answer.body["success"], true);
+    assert!(is_signed_in(&origin, &phone).await && is_signed_in(&origin, &other).await);
+    assert!(!is_signed_in(&origin, &laptop).await);
+    origin
+        .refresh(&laptop.refresh)
+        .await
+        .is_problem(401, "INVALID_REFRESH_TOKEN");
+}

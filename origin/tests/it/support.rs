@@ -3,7 +3,7 @@
 use axum::{
     Router,
     body::{Body, to_bytes},
-    http::{HeaderMap, Request, StatusCode, header},
+    http::{HeaderMap, Method, Request, StatusCode, header},
 };
 use clap::Parser;
 use origin::{
@@ -192,6 +192,17 @@ impl Origin {
     pub async fn get(&self, path: &str, token: &str) -> Answer {
         let request = Request::get(path).header(header::AUTHORIZATION, format!("Bearer {token}"));
         self.send(request.body(Body::empty()).expect("a request"))
+            .await
+    }
+
+    /// A call of any method with a body.
+    pub async fn call(&self, method: Method, path: &str, token: &str, body: &Value) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request.body(body.to_string().into()).expect("a request"))
             .await
     }
 

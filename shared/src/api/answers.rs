@@ -159,6 +159,34 @@ pub struct CurrentSession {
     pub session: Session,
 }
 
+/// Answers `profile`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Profile {
+    /// Who.
+    #[serde(flatten)]
+    pub user: User,
+    /// Where their picture is.
+    pub image: Option<String>,
+}
+
+/// Something that happened to an account, as its owner sees it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecurityEvent {
+    /// Its id; grows with time.
+    pub id: i64,
+    /// What: `sign_in`, `sign_out`, `second_factor_enrolled`, …
+    pub r#type: String,
+    /// `success` or `failure`.
+    pub outcome: String,
+    /// Where from.
+    pub ip_address: Option<String>,
+    /// With which program.
+    pub user_agent: Option<String>,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
 /// Answers `balance`. What can be spent is `balance` and `free_credits_remaining` together.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

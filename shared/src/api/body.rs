@@ -92,6 +92,17 @@ impl From<Refusal> for Problem {
     }
 }
 
+/// What a body says of a value that is there already.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change<T> {
+    /// Nothing.
+    Keep,
+    /// Take it away.
+    Clear,
+    /// This one from now on.
+    Set(T),
+}
+
 /// The fields of a body that nobody has read yet, and the mistakes so far.
 pub struct Fields<'a> {
     unread: BTreeMap<String, &'a RawValue>,
@@ -120,6 +131,16 @@ impl Fields<'_> {
             },
             _ => Some(None),
         }
+    }
+
+    /// A field that may be absent, and then changes nothing. `None` is a mistake.
+    pub fn change<T: Field>(&mut self, name: &str) -> Option<Change<T>> {
+        let is_there = self.unread.contains_key(name);
+        Some(match self.optional(name)? {
+            Some(value) => Change::Set(value),
+            None if is_there => Change::Clear,
+            None => Change::Keep,
+        })
     }
 
     /// A field that existing clients send and nobody reads.
@@ -168,7 +189,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Charge, Login, Register};
+    use crate::api::{ChangeProfile, Charge, Login, Register};
 
     fn mistakes<B: Body + fmt::Debug>(body: &str) -> Vec<(String, String)> {
         match parse::<B>(body.as_bytes()).expect_err(body) {
@@ -218,6 +239,15 @@ mod tests {
         for body in ["[]", "null", "\"x\"", r#"{"email":"a","email":"b"}"#] {
             assert_eq!(mistakes::<Login>(body)[0].0, "", "{body}");
         }
+    }
+
+    #[test]
+    fn what_is_absent_stays_and_null_takes_it_away() {
+        let change = |body: &str| parse::<ChangeProfile>(body.as_bytes()).expect(body).name;
+        assert_eq!(change("{}"), Change::Keep);
+        assert_eq!(change(r#"{"name":null}"#), Change::Clear);
+        assert!(matches!(change(r#"{"name":"Ada"}"#), Change::Set(name) if name.as_str() == "Ada"));
+        assert_eq!(mistakes::<ChangeProfile>(r#"{"name":""}"#)[0].0, "/name");
     }
 
     #[test]

@@ -61,6 +61,11 @@ texts! {
     Description(|text| (1..=500).contains(&text.chars().count()), "must be a text of 1 to 500 characters");
     /// An absolute http or https URL of a page.
     Link(is_link, "must be an absolute http or https URL of at most 2000 characters");
+    /// An https URL of a picture.
+    Picture(
+        |text| text.starts_with("https://") && is_link(text),
+        "must be an absolute https URL of at most 2000 characters"
+    );
     /// A client's name for one request, under which it may ask again.
     IdempotencyKey(
         |text| (1..=255).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b)),
@@ -343,7 +348,8 @@ impl Field for bool {
     }
 }
 
-fn text(json: &RawValue) -> Option<String> {
+/// The text, if it is one.
+pub(super) fn text(json: &RawValue) -> Option<String> {
     serde_json::from_str(json.get()).ok()
 }
 
@@ -393,6 +399,23 @@ mod tests {
         let password = read::<Password>("\"correct horse\"").expect("a password");
         assert_eq!(format!("{password:?}"), "Password(…)");
         assert!(read::<Password>(r#""correct\u0000horse""#).is_err());
+    }
+
+    #[test]
+    fn a_picture_is_behind_tls() {
+        assert!(Picture::parse("https://example.org/ada.png?s=64".to_owned()).is_some());
+        let long = format!("https://example.org/{}", "a".repeat(1_981));
+        for bad in [
+            "http://example.org/ada.png",
+            "javascript:alert(1)",
+            "data:image/png;base64,AA",
+            "https://",
+            "https://ada:pass@example.org/",
+            "https://example.org/\"onerror=x",
+            long.as_str(),
+        ] {
+            assert_eq!(Picture::parse(bad.to_owned()), None, "{bad}");
+        }
     }
 
     #[test]

@@ -323,6 +323,10 @@ fn forwarding() -> Vec<Case> {
             body: Body::Large(64 * 1_024 + 1),
             ..case("a larger one", "POST", "/open").problem(413, "BODY_TOO_LARGE")
         },
+        Case {
+            body: Body::Large(64 * 1_024 + 1),
+            ..good("DELETE", "/mine").problem(413, "BODY_TOO_LARGE")
+        },
         get("nobody, where anybody may ask", "/either").forwarded(),
         get("somebody, where anybody may ask", "/either")
             .bearer(Token::Good)

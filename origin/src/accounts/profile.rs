@@ -1,0 +1,41 @@
+//! What people say of themselves.
+
+use axum::{Json, extract::State};
+use shared::api::{ChangeProfile, Profile};
+
+use crate::{
+    app::App,
+    door::Body,
+    error::Error as Failure,
+    front::Client,
+    sessions::{self, Caller},
+};
+
+use super::store;
+
+pub async fn show(State(app): State<App>, caller: Caller) -> Result<Json<Profile>, Failure> {
+    let mut transaction = app.db.as_user(caller.user).await?;
+    Ok(Json(store::profile(&mut transaction).await?))
+}
+
+pub async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    client: Client,
+    Body(body): Body<ChangeProfile>,
+) -> Result<Json<Profile>, Failure> {
+    let mut transaction = app.db.as_user(caller.user).await?;
+    store::change_profile(&mut transaction, &body).await?;
+    let session = Some(caller.session);
+    sessions::record(
+        &mut transaction,
+        caller.user,
+        session,
+        "profile_changed",
+        &client,
+    )
+    .await?;
+    let profile = store::profile(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Json(profile))
+}

@@ -1,0 +1,180 @@
+//! Enrolling a second factor, showing it, and removing it.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    routing::{delete, post},
+};
+use shared::{
+    api::{Device, Done, Enrolment, MfaCode, RecoveryCodes, SecondStep, ShowCode},
+    ids::UserId,
+};
+use sqlx::PgConnection;
+
+use crate::{
+    accounts::{self, Arrival, Entry},
+    app::App,
+    door::Body,
+    error::Error as Failure,
+    front::Client,
+    rim,
+    sessions::{self, Caller, Recent},
+};
+
+use super::{
+    Error, hash, prove, recovery, store,
+    totp::{self, Totp},
+};
+
+/// The calls about the second factor.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/api/v1/auth/login/mfa", post(login))
+        .route("/api/v1/auth/mfa/totp", post(begin).merge(delete(remove)))
+        .route("/api/v1/auth/mfa/totp/confirm", post(confirm))
+        .route("/api/v1/auth/mfa/recovery-codes", post(recovery_codes))
+}
+
+/// The second step of a sign-in, of whichever kind the first one was.
+async fn login(
+    State(app): State<App>,
+    client: Client,
+    Body(body): Body<SecondStep>,
+) -> Result<Entry, Failure> {
+    let token_hash = hash(body.mfa_token.as_str());
+    let user = store::half_signed_in(app.db.pool(), &token_hash).await?;
+    let user = user.ok_or(Error::BadToken)?;
+    let mut transaction = app.db.as_user(user).await?;
+    let sealing = &app.config.sealing.key_encryption_key;
+    let Some(means) = prove(sealing, &mut transaction, user, &body.code, &client).await? else {
+        transaction.commit().await?;
+        return Err(Error::WrongCode.into());
+    };
+    let half = store::take_half(&mut transaction, &token_hash).await?;
+    let half = half.ok_or(Error::BadToken)?;
+    let first = half.amr.iter().map(String::as_str);
+    let proved_by: Vec<&str> = first.chain(means.amr().iter().copied()).collect();
+    let device = |text: Option<String>| text.and_then(Device::parse);
+    let (device_id, device_name) = (device(half.device_id), device(half.device_name));
+    let arrival = Arrival {
+        user: accounts::own(&mut transaction).await?,
+        proved_by: &proved_by,
+        device_id: device_id.as_ref(),
+        device_name: device_name.as_ref(),
+        remember: half.remember,
+    };
+    let entry = accounts::let_in(&app, &mut transaction, arrival, &client).await?;
+    transaction.commit().await?;
+    Ok(entry)
+}
+
+/// Shows a new secret, which asks nobody until it is confirmed.
+async fn begin(
+    State(app): State<App>,
+    Recent(caller): Recent,
+    client: Client,
+) -> Result<Json<Enrolment>, Failure> {
+    let mut transaction = app.db.as_user(caller.user).await?;
+    let totp = Totp::new();
+    let sealed = totp.seal(&app.config.sealing.key_encryption_key, caller.user);
+    if !store::begin(&mut transaction, caller.user, &sealed).await? {
+        return Err(Error::AlreadyOn.into());
+    }
+    let user = accounts::own(&mut transaction).await?;
+    record(&mut transaction, caller, "second_factor_begun", &client).await?;
+    transaction.commit().await?;
+    let issuer = app.config.public_url.host();
+    Ok(Json(totp.enrolment(issuer, &user.email)))
+}
+
+/// Turns it on for who shows that their app has the secret.
+async fn confirm(
+    State(app): State<App>,
+    caller: Caller,
+    client: Client,
+    Body(body): Body<ShowCode>,
+) -> Result<Json<RecoveryCodes>, Failure> {
+    let mut transaction = app.db.as_user(caller.user).await?;
+    let sealed = store::lock_begun(&mut transaction).await?;
+    let sealed = sealed.ok_or(Error::NotBegun)?;
+    let sealing = &app.config.sealing.key_encryption_key;
+    let step = match &body.code {
+        MfaCode::Totp(digits) => {
+            totp::open(sealing, caller.user, &sealed)?.step_of(digits, rim::now())
+        }
+        MfaCode::Recovery(_) => None,
+    };
+    let Some(step) = step else {
+        let session = Some(caller.session);
+        sessions::record_failure(
+            &mut transaction,
+            caller.user,
+            session,
+            "second_factor_enrolled",
+            &client,
+        )
+        .await?;
+        transaction.commit().await?;
+        return Err(Error::CodeRefused.into());
+    };
+    store::confirm(&mut transaction, step).await?;
+    let codes = replace_codes(&mut transaction, caller.user).await?;
+    record(&mut transaction, caller, "second_factor_enrolled", &client).await?;
+    transaction.commit().await?;
+    Ok(Json(codes))
+}
+
+/// Removes it, and signs out everywhere else: whoever had to get past it may be in there.
+async fn remove(
+    State(app): State<App>,
+    Recent(caller): Recent,
+    client: Client,
+    Body(body): Body<ShowCode>,
+) -> Result<Json<Done>, Failure> {
+    let mut transaction = app.db.as_user(caller.user).await?;
+    let sealing = &app.config.sealing.key_encryption_key;
+    let shown = prove(sealing, &mut transaction, caller.user, &body.code, &client).await?;
+    if shown.is_none() {
+        transaction.commit().await?;
+        return Err(Error::CodeRefused.into());
+    }
+    store::remove(&mut transaction).await?;
+    sessions::revoke_others(&mut transaction, caller.session).await?;
+    record(&mut transaction, caller, "second_factor_removed", &client).await?;
+    transaction.commit().await?;
+    Ok(Json(Done {
+        success: true,
+        message: "The second factor is removed",
+    }))
+}
+
+/// Shows new recovery codes; those before are void.
+async fn recovery_codes(
+    State(app): State<App>,
+    Recent(caller): Recent,
+    client: Client,
+) -> Result<Json<RecoveryCodes>, Failure> {
+    let mut transaction = app.db.as_user(caller.user).await?;
+    store::lock(&mut transaction).await?.ok_or(Error::NotOn)?;
+    let codes = replace_codes(&mut transaction, caller.user).await?;
+    record(&mut transaction, caller, "recovery_codes_made", &client).await?;
+    transaction.commit().await?;
+    Ok(Json(codes))
+}
+
+async fn replace_codes(db: &mut PgConnection, user: UserId) -> sqlx::Result<RecoveryCodes> {
+    let recovery_codes = recovery::make();
+    let hash = |code: &String| recovery::hash(user, &code.replace('-', "")).to_vec();
+    let hashes: Vec<Vec<u8>> = recovery_codes.iter().map(hash).collect();
+    store::replace_recovery_codes(db, user, &hashes).await?;
+    Ok(RecoveryCodes { recovery_codes })
+}
+
+async fn record(
+    db: &mut PgConnection,
+    caller: Caller,
+    r#type: &str,
+    client: &Client,
+) -> sqlx::Result<()> {
+    sessions::record(db, caller.user, Some(caller.session), r#type, client).await
+}

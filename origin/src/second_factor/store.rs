@@ -1,0 +1,212 @@
+//! The SQL of the second factor. All but [`half_signed_in`] work on the acting user's rows.
+
+use shared::{api::Device, ids::UserId};
+use sqlx::{PgConnection, PgPool};
+
+use crate::accounts::Arrival;
+
+/// A confirmed second factor, locked.
+pub struct Factor {
+    /// What its app knows.
+    pub sealed_secret: Vec<u8>,
+    /// Wrong codes since the last right one.
+    pub failures: i32,
+    /// How long no digits are looked at.
+    pub pause_secs: i32,
+}
+
+/// The first step of a sign-in.
+pub struct Half {
+    /// How it was proved.
+    pub amr: Vec<String>,
+    /// The device's own name for itself.
+    pub device_id: Option<String>,
+    /// What its owner calls it.
+    pub device_name: Option<String>,
+    /// Whether the session slides further.
+    pub remember: bool,
+}
+
+/// Whether there is a second factor.
+pub async fn is_on(db: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.totp WHERE confirmed_at IS NOT NULL) AS "on!""#
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Begins to enrol one, unless there is one; what was begun before is forgotten.
+pub async fn begin(
+    db: &mut PgConnection,
+    user: UserId,
+    sealed_secret: &[u8],
+) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "INSERT INTO auth.totp (user_id, sealed_secret) VALUES ($1, $2)
+         ON CONFLICT (user_id) DO UPDATE SET sealed_secret = excluded.sealed_secret, created_at = now()
+         WHERE totp.confirmed_at IS NULL",
+        user.uuid(),
+        sealed_secret
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// What was begun in the last ten minutes, locked. It needed a recent sign-in, and may not wait
+/// for somebody without one.
+pub async fn lock_begun(db: &mut PgConnection) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar!(
+        "SELECT sealed_secret FROM auth.totp
+         WHERE confirmed_at IS NULL AND created_at > now() - interval '10 minutes' FOR UPDATE"
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Turns on what was begun; the code of this step is used up.
+pub async fn confirm(db: &mut PgConnection, step: i64) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE auth.totp SET confirmed_at = now(), last_step = $1 WHERE confirmed_at IS NULL",
+        step
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The second factor, locked: codes that come at once are judged one after the other, so that
+/// none is looked at before the wrong ones before it were counted.
+pub async fn lock(db: &mut PgConnection) -> sqlx::Result<Option<Factor>> {
+    sqlx::query_as!(
+        Factor,
+        r#"SELECT sealed_secret, failures,
+                  ceil(coalesce(greatest(extract(epoch FROM refused_until - now()), 0), 0))::int AS "pause_secs!"
+           FROM auth.totp WHERE confirmed_at IS NOT NULL FOR UPDATE"#
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Uses the code of this step, unless one of it or of a later one was used before.
+pub async fn accept(db: &mut PgConnection, step: i64) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "UPDATE auth.totp SET last_step = $1, failures = 0, refused_until = NULL
+         WHERE confirmed_at IS NOT NULL AND last_step < $1",
+        step
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Starts counting wrong codes anew.
+pub async fn forget_failures(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE auth.totp SET failures = 0, refused_until = NULL")
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Writes down so many wrong codes, and the pause after them.
+pub async fn count_failure(
+    db: &mut PgConnection,
+    failures: i32,
+    pause_secs: i32,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE auth.totp SET failures = $1,
+             refused_until = CASE WHEN $2::int > 0 THEN clock_timestamp() + make_interval(secs => $2::int) END",
+        failures,
+        pause_secs
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Replaces all recovery codes. The factor's row is locked, so that of two replacements one stays.
+pub async fn replace_recovery_codes(
+    db: &mut PgConnection,
+    user: UserId,
+    hashes: &[Vec<u8>],
+) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM auth.recovery_codes")
+        .execute(&mut *db)
+        .await?;
+    sqlx::query!(
+        "INSERT INTO auth.recovery_codes (user_id, code_hash) SELECT $1, unnest($2::bytea[])",
+        user.uuid(),
+        hashes
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Uses a recovery code up; says whether it was one.
+pub async fn spend_recovery_code(db: &mut PgConnection, hash: &[u8]) -> sqlx::Result<bool> {
+    let done = sqlx::query!("DELETE FROM auth.recovery_codes WHERE code_hash = $1", hash)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Removes the second factor, and what goes with it.
+pub async fn remove(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM auth.recovery_codes")
+        .execute(&mut *db)
+        .await?;
+    sqlx::query!("DELETE FROM auth.totp").execute(db).await?;
+    Ok(())
+}
+
+/// Keeps the first step of a sign-in for five minutes.
+pub async fn half_sign_in(
+    db: &mut PgConnection,
+    token_hash: &[u8],
+    arrival: &Arrival<'_>,
+) -> sqlx::Result<()> {
+    let amr: Vec<String> = arrival
+        .proved_by
+        .iter()
+        .copied()
+        .map(str::to_owned)
+        .collect();
+    sqlx::query!(
+        "INSERT INTO auth.half_sign_ins (token_hash, user_id, amr, device_id, device_name, remember, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, now() + interval '5 minutes')",
+        token_hash,
+        arrival.user.id.uuid(),
+        &amr,
+        arrival.device_id.map(Device::as_str),
+        arrival.device_name.map(Device::as_str),
+        arrival.remember,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Whose half sign-in it is, while they may go on with it.
+pub async fn half_signed_in(db: &PgPool, token_hash: &[u8]) -> sqlx::Result<Option<UserId>> {
+    let user = sqlx::query_scalar!("SELECT auth.half_signed_in($1)", token_hash)
+        .fetch_one(db)
+        .await?;
+    Ok(user.map(UserId::from))
+}
+
+/// Takes the first step of a sign-in, once, unless the password is another since then.
+pub async fn take_half(db: &mut PgConnection, token_hash: &[u8]) -> sqlx::Result<Option<Half>> {
+    sqlx::query_as!(
+        Half,
+        "DELETE FROM auth.half_sign_ins h
+         WHERE token_hash = $1 AND expires_at > now()
+           AND NOT EXISTS (SELECT FROM auth.passwords p WHERE p.user_id = h.user_id AND p.changed_at > h.created_at)
+         RETURNING amr, device_id, device_name, remember",
+        token_hash
+    )
+    .fetch_optional(db)
+    .await
+}
