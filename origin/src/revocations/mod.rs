@@ -25,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A look that takes longer has failed.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
 /// How often rows are dropped that concern no token any more.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
 /// Why the feed cannot be told.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -99,16 +99,25 @@ pub async fn catch_up(app: &App, db: &mut PgConnection) -> sqlx::Result<()> {
         }
         // Before the edges hear of it: they then fetch a key set that is without it.
         let ends_key = |read: &Read| matches!(read.revocation, Revocation::Key { .. });
-        if read.iter().any(ends_key)
-            && let Err(error) = app.keys.reload(app.db.pool(), rim::now()).await
-        {
-            tracing::warn!(%error, "a signing key was revoked, and is still in memory");
+        if read.iter().any(ends_key) {
+            drop_keys(app).await;
         }
         let is_all = read.len() < PAGE;
         app.revocations.add(read, is_all.then_some(begun));
         if is_all {
             return Ok(());
         }
+    }
+}
+
+/// Reads the signing keys again, of which one was revoked. What else was revoked waits for this
+/// no longer than for a look.
+async fn drop_keys(app: &App) {
+    let reload = app.keys.reload(app.db.pool(), rim::now());
+    match timeout(LOOK_WITHIN / 2, reload).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "a revoked signing key is still in memory"),
+        Err(_) => tracing::warn!("a revoked signing key is still in memory: no keys in time"),
     }
 }
 
@@ -119,7 +128,7 @@ impl Recent {
             clippy::cast_precision_loss,
             reason = "of numbers that stay below 2^53"
         )]
-        gauge!("tollgate_revocations").set(self.len() as f64);
+        gauge!("tollgate_revocations").set(self.kept() as f64);
         if let Some(age) = self.age() {
             gauge!("tollgate_revocations_age_seconds").set(age.as_secs_f64());
         }

@@ -38,7 +38,7 @@ impl Recent {
     }
 
     /// How many are kept.
-    pub fn len(&self) -> usize {
+    pub fn kept(&self) -> usize {
         self.known().in_order.len()
     }
 
@@ -197,7 +197,7 @@ mod tests {
     fn what_concerns_no_token_any_more_is_forgotten() {
         let recent = Recent(RwLock::new(known(10)));
         recent.forget(DateTime::from_timestamp(101 + TAIL_SECS, 0).expect("a time"));
-        assert_eq!(recent.len(), 3);
+        assert_eq!(recent.kept(), 3);
         assert_eq!(recent.cursor(), 9);
     }
 }
