@@ -26,3 +26,30 @@ pub fn hash(user: UserId, letters: &str) -> [u8; 32] {
     let hash = Sha256::new_with_prefix(user.uuid().as_bytes());
     hash.chain_update(letters).finalize().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_ten_of_80_bits_in_four_groups() {
+        let codes: BTreeSet<String> = make().into_iter().collect();
+        assert_eq!(codes.len(), 10);
+        for code in codes {
+            let letters = code.replace('-', "");
+            let bytes = Base32Unpadded::decode_vec(&letters).expect("base32");
+            assert_eq!((bytes.len(), code.len()), (CODE_BYTES, 19), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_code_has_another_hash_for_each_user() {
+        let [ada, eve] = [1, 2].map(|id| UserId::from(Uuid::from_u128(id)));
+        assert_ne!(hash(ada, "a"), hash(eve, "a"));
+        assert_ne!(hash(ada, "a"), hash(ada, "b"));
+    }
+}

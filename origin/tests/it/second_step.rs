@@ -299,6 +299,17 @@ async fn the_token_of_a_second_step_ends_with_what_it_stands_on(db: PgPool) {
     );
 }
 
+/// A new hash of the same password is no new password.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn hashing_a_password_again_does_not_end_the_sign_in_that_does_it(db: PgPool) {
+    let ada = join_guarded(&Origin::start(&db).await, &db, ADA).await;
+    let stronger = Origin::start_with(&db, &["--argon2-memory-kib=128"]).await;
+    let half = first_step(&stronger, ADA).await;
+    let rehashed = "SELECT count(*) FROM auth.passwords WHERE phc LIKE '%m=128,%'";
+    assert_eq!(count(&db, rehashed).await, 1);
+    is_in(&finish(&stronger, &half, &ada.app.good()).await);
+}
+
 /// The second step ends first, so that its session is one of those that end.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn signing_out_everywhere_overtakes_no_second_step(db: PgPool) {
