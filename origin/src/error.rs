@@ -13,7 +13,7 @@ use shared::{
     proof::NoProof,
 };
 
-use crate::{accounts, accounts::NotHashed, apps, credits, db, keys, payments, sessions};
+use crate::{accounts, accounts::NotHashed, apps, credits, db, keys, mail, payments, sessions};
 
 /// When to come back after a queue was full, in seconds.
 const RETRY_AFTER_SECS: u32 = 2;
@@ -36,6 +36,9 @@ pub enum Error {
     /// Payments.
     #[error(transparent)]
     Payment(#[from] payments::Error),
+    /// Mail.
+    #[error(transparent)]
+    Mail(#[from] mail::Error),
     /// Keys.
     #[error(transparent)]
     Keys(#[from] keys::Error),
@@ -45,6 +48,9 @@ pub enum Error {
     /// The edge's proof is there and does not hold.
     #[error(transparent)]
     Proof(#[from] NoProof),
+    /// A form that another site's page has sent.
+    #[error("the form is not of our page")]
+    ForeignForm,
     /// The body is wrong.
     #[error("the body was refused")]
     Body(Refusal),
@@ -94,9 +100,11 @@ impl Error {
             Self::Credits(error) => credit(error),
             Self::App(error) => app(error),
             Self::Payment(error) => payment(error),
+            Self::Mail(error) => letter(error),
             Self::Keys(error) => key(error),
             Self::Database(error) => database(error),
             Self::Proof(why) => Problem::new(Code::EdgeProofInvalid, why.to_string()),
+            Self::ForeignForm => Problem::new(Code::Forbidden, "The form is not of our page"),
             Self::Body(refusal) => refusal.clone().into(),
             Self::NotJson => plain(Code::UnsupportedMediaType),
             Self::TooLarge { limit } => Problem::new(
@@ -158,6 +166,8 @@ fn account(error: &accounts::Error) -> Problem {
         accounts::Error::InvalidCredentials => plain(Code::InvalidCredentials),
         accounts::Error::EmailNotVerified => plain(Code::EmailNotVerified),
         accounts::Error::Disabled => plain(Code::AccountDisabled),
+        accounts::Error::InvalidLink => plain(Code::InvalidLink),
+        accounts::Error::OtherBrowser => plain(Code::OtherBrowser),
         accounts::Error::Password(NotHashed::QueueFull) => plain(Code::Overloaded),
         accounts::Error::Password(NotHashed::Failed(_) | NotHashed::Died(_)) => {
             plain(Code::Internal)
@@ -279,6 +289,13 @@ fn payment(error: &payments::Error) -> Problem {
             Problem::new(Code::InvalidRequest, "The event cannot be read")
         }
         payments::Error::Database(error) => database(error),
+    }
+}
+
+fn letter(error: &mail::Error) -> Problem {
+    match error {
+        mail::Error::NotConfigured => plain(Code::MailNotConfigured),
+        mail::Error::Database(error) => database(error),
     }
 }
 

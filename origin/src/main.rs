@@ -13,7 +13,7 @@ use origin::{
     App, MIGRATOR,
     apps::{self, NewApp, ServiceKey},
     config::{AppsTask, Cli, Config, Database, KeysTask, LedgerTask, PackagesTask, Sealing, Task},
-    health, keys, payments, rim, router, telemetry, verification,
+    health, keys, mail, payments, rim, router, telemetry, verification,
 };
 use shared::{
     api::{AppId, Package},
@@ -75,6 +75,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .await
         .context("loading the signing keys")?;
     tokio::spawn(app.clone().tend_keys());
+    tokio::spawn(mail::watch(app.clone()));
+    for _ in 0..mail::SENDERS {
+        tokio::spawn(mail::tend(app.clone()));
+    }
     tokio::spawn(app.ledger.clone().tend());
     tokio::spawn(app.ledger.clone().verify_daily());
     let ledger = app.ledger.clone();

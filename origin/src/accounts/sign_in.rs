@@ -3,18 +3,23 @@
 use axum::{
     Json,
     http::header,
-    response::{IntoResponse, Response},
+    response::{AppendHeaders, IntoResponse, Response},
 };
 use shared::api::{Device, SignedIn, User};
 use sqlx::PgConnection;
+use url::Url;
 
 use crate::{
     app::App,
     error::Error as Failure,
     front::Client,
+    mail::{self, Kind},
+    pages::{self, Note},
     rim,
     sessions::{self, NewSession},
 };
+
+use super::device;
 
 /// Somebody who has proved who they are.
 pub struct Arrival<'a> {
@@ -32,15 +37,34 @@ pub struct Arrival<'a> {
 
 /// What comes of an arrival.
 pub enum Entry {
-    /// A session, with its browser's `Set-Cookie`.
-    SignedIn(Box<SignedIn>, String),
+    /// A session, with each `Set-Cookie` of its browser.
+    SignedIn(Box<SignedIn>, Vec<String>),
 }
 
 impl IntoResponse for Entry {
     fn into_response(self) -> Response {
         match self {
-            Self::SignedIn(tokens, cookie) => {
-                ([(header::SET_COOKIE, cookie)], Json(tokens)).into_response()
+            Self::SignedIn(tokens, cookies) => {
+                let cookies = cookies
+                    .into_iter()
+                    .map(|cookie| (header::SET_COOKIE, cookie));
+                (AppendHeaders(cookies), Json(tokens)).into_response()
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// The answer to the form of a page of ours: the browser has the session's cookie, and no use
+    /// for tokens.
+    pub fn on_page(self, leads_to: Option<&Url>) -> Response {
+        match self {
+            Self::SignedIn(_, cookies) => {
+                let note = Note {
+                    title: "You are signed in",
+                    says: "You can close this page.",
+                };
+                pages::lead(leads_to, cookies, &note)
             }
         }
     }
@@ -61,9 +85,14 @@ pub async fn enter(
         device_name: arrival.device_name.map(Device::as_str),
         remember: arrival.remember,
     };
+    let device = device::meet(app, db, arrival.user.id, client).await?;
     let opened = sessions::open(app, db, session, client, now).await?;
     let (user, session) = (arrival.user, opened.family.session);
     sessions::record(db, user.id, Some(session), "sign_in", client).await?;
+    if device.is_new && app.mail.is_some() {
+        mail::enqueue(db, user.id, Kind::NewDevice, None, Some(session)).await?;
+    }
     let tokens = sessions::tokens(app, user, &opened.family, now)?;
-    Ok(Entry::SignedIn(Box::new(tokens), opened.cookie))
+    let cookies = vec![opened.cookie, device.cookie];
+    Ok(Entry::SignedIn(Box::new(tokens), cookies))
 }

@@ -22,7 +22,7 @@ use crate::{app::App, front::Client, keys, limits, rim};
 pub use bearer::{Bearer, Caller, check};
 pub use refresh_token::{Presented, RefreshKeys};
 pub use routes::router;
-pub use store::{NewSession, record};
+pub use store::{NewSession, record, revoke_all, revoke_others};
 
 /// Why a session could not be used.
 #[derive(Debug, thiserror::Error)]

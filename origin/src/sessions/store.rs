@@ -226,3 +226,13 @@ pub async fn revoke_all(db: &mut PgConnection) -> sqlx::Result<()> {
         .await?;
     Ok(())
 }
+
+/// Ends all of the acting user's sessions but one, each as if it were ended alone.
+pub async fn revoke_others(db: &mut PgConnection, current: SessionId) -> sqlx::Result<()> {
+    for session in list(db, current).await? {
+        if !session.current {
+            revoke(db, session.id).await?;
+        }
+    }
+    Ok(())
+}
