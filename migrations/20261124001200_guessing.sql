@@ -13,6 +13,7 @@ CREATE INDEX failures_by_age ON auth.failures (at);
 ALTER TABLE auth.failures ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY every ON auth.failures TO tollgate_definer USING (true);
 GRANT SELECT, INSERT, UPDATE, DELETE ON auth.failures TO tollgate_definer;
+GRANT SELECT ON auth.devices TO tollgate_definer;
 
 SET ROLE tollgate_definer;
 
@@ -61,18 +62,23 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     DELETE FROM auth.failures WHERE at < now() - interval '1 day';
 $$;
 
--- The live session of a browser's cookie.
-CREATE FUNCTION auth.session_of_cookie(p_cookie_hash bytea) RETURNS TABLE (session_id uuid, user_id uuid)
+-- The cookie, of those that a browser shows (as hashes), by which an address's account knows it:
+-- it has signed in there before, or is signed in. As much work for an address without an account.
+CREATE FUNCTION auth.known_device(p_email_normalised text, p_device_hash bytea, p_session_hash bytea) RETURNS bytea
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT s.id, s.user_id FROM auth.sessions s
-    WHERE s.cookie_hash = p_cookie_hash AND s.revoked_at IS NULL AND s.expires_at > now();
+    SELECT coalesce(
+        (SELECT d.device_hash FROM auth.devices d WHERE d.user_id = u.id AND d.device_hash = p_device_hash),
+        (SELECT s.cookie_hash FROM auth.sessions s
+         WHERE s.cookie_hash = p_session_hash AND s.user_id = u.id AND s.revoked_at IS NULL AND s.expires_at > now()))
+    FROM (VALUES (p_email_normalised)) AS asked (email)
+    LEFT JOIN auth.users u ON u.email_normalised = asked.email;
 $$;
 
 REVOKE ALL ON FUNCTION
-    auth.slow_down, auth.begin_attempt, auth.forgive, auth.sweep_failures, auth.session_of_cookie
+    auth.slow_down, auth.begin_attempt, auth.forgive, auth.sweep_failures, auth.known_device
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    auth.begin_attempt, auth.forgive, auth.sweep_failures, auth.session_of_cookie
+    auth.begin_attempt, auth.forgive, auth.sweep_failures, auth.known_device
 TO tollgate_app;
 
 RESET ROLE;

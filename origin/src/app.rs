@@ -16,13 +16,15 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     accounts::{self, Passwords},
-    config::Config,
+    config::{Config, Key},
+    cookies,
     credits::{self, Ledger},
     db::Db,
     error::Error,
     export, front,
     keys::{self, Keys, RELOAD_SECS},
     limits::{self, Limit},
+    mail::{self, Mail},
     payments::{self, Stripe},
     revocations::{self, Recent},
     rim, second_factor, security_events, sessions,
@@ -53,6 +55,10 @@ pub struct Parts {
     pub passwords: Passwords,
     /// The ledger.
     pub ledger: Ledger,
+    /// Who sends mail, if anybody does.
+    pub mail: Option<Mail>,
+    /// What proves our cookies.
+    pub cookie_key: Key,
     /// Who collects money, if anybody does.
     pub stripe: Option<Stripe>,
     /// Refreshes of one session.
@@ -82,6 +88,8 @@ impl App {
             revocations: Recent::default(),
             passwords: Passwords::new(&config.passwords)?,
             ledger: Ledger::new(db.clone(), config.credits),
+            mail: Mail::new(&config.mail, redis.clone(), config.limit_scale),
+            cookie_key: cookies::key(&config.sealing.key_encryption_key),
             stripe: config.stripe.client()?,
             refreshes: Limit::new(
                 "refresh",
@@ -91,6 +99,11 @@ impl App {
             config,
             db,
         })))
+    }
+
+    /// Who sends mail.
+    pub fn mail(&self) -> Result<&Mail, mail::Error> {
+        self.mail.as_ref().ok_or(mail::Error::NotConfigured)
     }
 
     /// Tokens whose signature was verified before.

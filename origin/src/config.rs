@@ -3,7 +3,8 @@
 //! not even when it is the one that is wrong.
 
 use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration,
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr,
+    time::Duration,
 };
 
 use argon2::Params;
@@ -14,11 +15,13 @@ use clap::{
     error::ErrorKind,
 };
 use http::Uri;
+use lettre::message::Mailbox;
 use shared::{credits::Credits, proof::ProofKey};
 use sqlx::postgres::PgConnectOptions;
 use zeroize::Zeroizing;
 
 use crate::{
+    mail::SmtpUrl,
     payments::{SecretKey, Stripe, WebhookSecrets},
     sessions::RefreshKeys,
 };
@@ -96,6 +99,9 @@ pub struct Config {
     #[arg(long, env, default_value = "true", action = clap::ArgAction::Set)]
     pub require_email_verification: bool,
 
+    /// Mail.
+    #[command(flatten)]
+    pub mail: MailConfig,
     /// Password hashing.
     #[command(flatten)]
     pub passwords: PasswordConfig,
@@ -137,6 +143,39 @@ pub struct PasswordConfig {
     /// passwords are looked up by five digits of their hash.
     #[arg(long, env)]
     pub breach_api_base: Option<PublicUrl>,
+}
+
+/// How mail leaves. Without it nobody can verify an address, or sign in or reset a password by mail.
+#[derive(clap::Args, Clone)]
+pub struct MailConfig {
+    /// smtps://user:password@host, or smtp://…:587?tls=required; `tls` must be said unless the host
+    /// is on loopback.
+    #[arg(long, env, hide_env_values = true, value_parser = secret("an smtps:// URL, or an smtp:// URL with ?tls=required or ?tls=opportunistic", SmtpUrl::parse))]
+    pub smtp_url: Option<SmtpUrl>,
+    /// Whom mail is from: `Tollgate <no-reply@example.org>`.
+    #[arg(long, env)]
+    pub mail_from: Option<Mailbox>,
+    /// A folder for mail where there is no `SMTP_URL`, on a developer's machine: the links in it are
+    /// logged too.
+    #[arg(long, env)]
+    pub mail_dir: Option<PathBuf>,
+}
+
+impl MailConfig {
+    /// What no field can say alone.
+    fn check(&self, needed: bool) -> Result<(), String> {
+        match (&self.smtp_url, &self.mail_dir) {
+            (Some(_), _) if self.mail_from.is_none() => {
+                Err("MAIL_FROM is missing: whom is mail by SMTP_URL from?".to_owned())
+            }
+            (None, None) if needed => Err(
+                "REQUIRE_EMAIL_VERIFICATION needs mail: set SMTP_URL and MAIL_FROM (or MAIL_DIR, \
+                 on a developer's machine), or set it to false"
+                    .to_owned(),
+            ),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How to reach Stripe. Without it nothing can be bought.
@@ -208,6 +247,7 @@ impl Config {
         self.passwords
             .params()
             .map_err(|why| format!("ARGON2_MEMORY_KIB, ARGON2_PASSES or ARGON2_LANES: {why}"))?;
+        self.mail.check(self.require_email_verification)?;
         self.stripe.check()
     }
 }

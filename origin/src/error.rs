@@ -14,8 +14,8 @@ use shared::{
 };
 
 use crate::{
-    accounts, accounts::NotHashed, apps, credits, db, keys, payments, revocations, second_factor,
-    sessions,
+    accounts, accounts::NotHashed, apps, credits, db, keys, mail, payments, revocations,
+    second_factor, sessions,
 };
 
 /// When to come back after a queue was full, in seconds.
@@ -42,6 +42,9 @@ pub enum Error {
     /// Payments.
     #[error(transparent)]
     Payment(#[from] payments::Error),
+    /// Mail.
+    #[error(transparent)]
+    Mail(#[from] mail::Error),
     /// Keys.
     #[error(transparent)]
     Keys(#[from] keys::Error),
@@ -54,6 +57,9 @@ pub enum Error {
     /// The edge's proof is there and does not hold.
     #[error(transparent)]
     Proof(#[from] NoProof),
+    /// A form that another site's page has sent.
+    #[error("the form is not of our page")]
+    ForeignForm,
     /// The body is wrong.
     #[error("the body was refused")]
     Body(Refusal),
@@ -104,10 +110,12 @@ impl Error {
             Self::Credits(error) => credit(error),
             Self::App(error) => app(error),
             Self::Payment(error) => payment(error),
+            Self::Mail(error) => letter(error),
             Self::Keys(error) => key(error),
             Self::Revocations(revocations::Error::Unavailable) => plain(Code::DatabaseUnavailable),
             Self::Database(error) => database(error),
             Self::Proof(why) => Problem::new(Code::EdgeProofInvalid, why.to_string()),
+            Self::ForeignForm => Problem::new(Code::Forbidden, "The form is not of our page"),
             Self::Body(refusal) => refusal.clone().into(),
             Self::NotJson => plain(Code::UnsupportedMediaType),
             Self::TooLarge { limit } => Problem::new(
@@ -180,6 +188,8 @@ fn account(error: &accounts::Error) -> Problem {
             format!("Too many wrong passwords; try again in {wait_secs} seconds"),
         ),
         accounts::Error::Password(NotHashed::TooCommon) => plain(Code::PasswordTooCommon),
+        accounts::Error::InvalidLink => plain(Code::InvalidLink),
+        accounts::Error::OtherBrowser => plain(Code::OtherBrowser),
         accounts::Error::Password(NotHashed::QueueFull) => plain(Code::Overloaded),
         accounts::Error::Password(NotHashed::Failed(_) | NotHashed::Died(_)) => {
             plain(Code::Internal)
@@ -317,6 +327,13 @@ fn payment(error: &payments::Error) -> Problem {
             Problem::new(Code::InvalidRequest, "The event cannot be read")
         }
         payments::Error::Database(error) => database(error),
+    }
+}
+
+fn letter(error: &mail::Error) -> Problem {
+    match error {
+        mail::Error::NotConfigured => plain(Code::MailNotConfigured),
+        mail::Error::Database(error) => database(error),
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, info_span};
 use uuid::Uuid;
 
-use crate::{app::App, door, error::Error, rim};
+use crate::{accounts::DeviceId, app::App, door, error::Error, rim};
 
 /// No answer takes longer, and no wait in it either.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -32,6 +32,8 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// With which program, cut to a length that fits a list.
     pub agent: Option<String>,
+    /// On which device, if that has signed in before.
+    pub device: Option<DeviceId>,
 }
 
 impl Client {
@@ -64,7 +66,13 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
     };
     let span =
         info_span!("request", %request_id, method = %request.method(), path = request.uri().path());
-    request.extensions_mut().insert(Client { address, agent });
+    let device = DeviceId::shown(&app, request.headers());
+    let client = Client {
+        address,
+        agent,
+        device,
+    };
+    request.extensions_mut().insert(client);
 
     let answer = async {
         vouched?;

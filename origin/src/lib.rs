@@ -1,12 +1,13 @@
 //! Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 //!
 //! A folder for each feature (`accounts`, `sessions`, `second_factor`, `security_events`, `keys`,
-//! `revocations`, `apps`, `credits`, `payments`, `export`), each with its routes, its SQL and its rules.
+//! `revocations`, `mail`, `links`, `apps`, `credits`, `payments`, `export`), each with its routes, its SQL and its rules.
 //! Around them: `front` (what every request passes), `door` (how bodies come in), `error` (how
 //! anything goes wrong), `db` (whose rows a connection sees), `seal` (what the database must not
 //! know), `rim` (the clock and randomness). Start with [`router`].
 
 mod app;
+mod cookies;
 mod credits;
 mod db;
 mod door;
@@ -14,6 +15,8 @@ mod error;
 mod export;
 mod front;
 mod limits;
+mod links;
+mod pages;
 mod seal;
 mod second_factor;
 mod sessions;
@@ -24,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod health;
 pub mod keys;
+pub mod mail;
 pub mod payments;
 pub mod revocations;
 pub mod rim;

@@ -15,7 +15,8 @@ use origin::{
     apps::{self, NewApp, ServiceKey},
     cli::{AppsTask, Cli, KeysTask, LedgerTask, PackagesTask, Task, UsersTask},
     config::{Config, Database, Sealing},
-    health, keys, payments, revocations, rim, router, security_events, telemetry, verification,
+    health, keys, mail, payments, revocations, rim, router, security_events, telemetry,
+    verification,
 };
 use shared::{
     api::{AppId, Package},
@@ -84,6 +85,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::spawn(app.clone().tend_accounts());
     tokio::spawn(revocations::follow(app.clone()));
     tokio::spawn(security_events::tend(app.clone()));
+    tokio::spawn(mail::watch(app.clone()));
+    for _ in 0..mail::SENDERS {
+        tokio::spawn(mail::tend(app.clone()));
+    }
     tokio::spawn(app.ledger.clone().tend());
     tokio::spawn(app.ledger.clone().verify_daily());
     let ledger = app.ledger.clone();

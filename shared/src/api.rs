@@ -7,11 +7,13 @@
 mod answers;
 mod body;
 mod fields;
+mod mail;
 mod second_factor;
 
 pub use answers::*;
 pub use body::{Body, Change, Fields, Refusal, parse};
 pub use fields::*;
+pub use mail::*;
 pub use second_factor::*;
 
 use crate::ids::{TransactionId, UserId};
@@ -25,18 +27,36 @@ pub struct Register {
     pub password: Password,
     /// What to call them.
     pub name: Option<Name>,
+    /// The page that they come from, and return to once they have verified their address.
+    pub source_app_url: Option<Link>,
 }
 
 impl Body for Register {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let (email, password) = (fields.required("email"), fields.required("password"));
         let name = fields.optional("name");
-        fields.ignored("sourceAppUrl");
+        let source_app_url = fields.if_good("sourceAppUrl");
         fields.ignored("referralCode");
         Some(Self {
             email: email?,
             password: password?,
             name: name?,
+            source_app_url,
+        })
+    }
+}
+
+/// `DELETE /auth/account`.
+#[derive(Debug)]
+pub struct Leave {
+    /// The account's, once more.
+    pub password: Password,
+}
+
+impl Body for Leave {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            password: fields.required("password")?,
         })
     }
 }

@@ -48,6 +48,8 @@ codes! {
     InvalidRequest = "INVALID_REQUEST", 400, "The request cannot be read";
     /// Fields of the body are wrong; `errors` says which.
     ValidationFailed = "VALIDATION_FAILED", 400, "Some fields are not valid";
+    /// The link of a mail is unknown, used, replaced by a newer one, or over.
+    InvalidLink = "INVALID_LINK", 400, "The link is not valid any more";
     /// A webhook's signature is missing, wrong or from another time.
     WebhookSignatureInvalid = "WEBHOOK_SIGNATURE_INVALID", 400, "The webhook's signature does not hold";
     /// No credentials where they are needed.
@@ -74,6 +76,8 @@ codes! {
     AccountDisabled = "ACCOUNT_DISABLED", 403, "The account is disabled";
     /// The password was right, the address is not verified yet.
     EmailNotVerified = "EMAIL_NOT_VERIFIED", 403, "The e-mail address is not verified";
+    /// The link of a mail was asked for by another browser, and nothing else shows whose it is.
+    OtherBrowser = "OTHER_BROWSER", 403, "Another browser asked for this link";
     /// The edge's proof is there and does not hold.
     EdgeProofInvalid = "EDGE_PROOF_INVALID", 403, "The edge's proof does not hold";
     /// The app's key has granted its day's worth.
@@ -114,6 +118,8 @@ codes! {
     PaymentProviderFailed = "PAYMENT_PROVIDER_FAILED", 502, "The payment provider does not answer";
     /// A queue is full; `Retry-After` says when again.
     Overloaded = "OVERLOADED", 503, "Too much to do at the moment";
+    /// The operator has not set up mail.
+    MailNotConfigured = "MAIL_NOT_CONFIGURED", 503, "No mail can be sent here";
     /// The operator has not set up payments.
     PaymentsNotConfigured = "PAYMENTS_NOT_CONFIGURED", 503, "Nothing can be bought here";
     /// The database does not answer.

@@ -7,13 +7,14 @@
 
 use std::net::IpAddr;
 
+use axum::http::HeaderMap;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use sqlx::PgPool;
 
-use crate::{app::App, front::Client};
+use crate::{app::App, front::Client, sessions::cookie};
 
-use super::{Error, store};
+use super::{DeviceId, Error, store};
 
 /// What failures are counted of.
 struct Counted {
@@ -51,9 +52,30 @@ const NETWORK: Counted = Counted {
 pub struct Attempt(Vec<Vec<u8>>);
 
 impl Attempt {
-    /// Begins an attempt at the password of an address, by a device that its account knows or
-    /// by somebody.
+    /// Begins an attempt at the password of an address, by a browser that shows these cookies.
     pub async fn begin(
+        app: &App,
+        email_normalised: &str,
+        headers: &HeaderMap,
+        client: &Client,
+    ) -> Result<Self, Error> {
+        let device = client.device.map(DeviceId::hash);
+        let session = cookie::shown(&app.config.public_url, headers);
+        let (device, session) = (
+            device.as_ref().map(|hash| &hash[..]),
+            session.as_ref().map(|hash| &hash[..]),
+        );
+        let known = if device.or(session).is_some() {
+            store::known_device(app.db.pool(), email_normalised, device, session).await?
+        } else {
+            None
+        };
+        let known = known.map(hex::encode);
+        Self::begin_on(app, email_normalised, known.as_deref(), client).await
+    }
+
+    /// Begins one by a device that the account knows, or by somebody.
+    pub async fn begin_on(
         app: &App,
         email_normalised: &str,
         known_device: Option<&str>,

@@ -12,7 +12,7 @@ use sqlx::PgConnection;
 
 use crate::{config::Key, rim};
 
-use super::{foreign::Adopted, routes::email_hash, store};
+use super::{foreign::Adopted, proof::email_hash, store};
 
 const MAX_LINE_BYTES: u64 = 16 * 1024;
 

@@ -1,15 +1,26 @@
-//! Accounts: registering, and signing in with a password. What a sign-in opens is a session.
+//! Accounts: registering, signing in with a password or by mail, verifying the address, setting
+//! another password. What a sign-in opens is a session.
 
+mod asking;
+mod browser;
 mod common;
+mod device;
+mod following;
 mod foreign;
 mod guessing;
 mod import;
+mod leaving;
+mod magic;
 mod passwords;
 mod profile;
+mod proof;
+mod recovery;
 mod routes;
 mod sign_in;
 mod store;
+mod verification;
 
+pub use device::DeviceId;
 pub use import::{Imported, import};
 pub use passwords::{NotHashed, Passwords};
 pub use routes::router;
@@ -37,6 +48,12 @@ pub enum Error {
         /// When again.
         wait_secs: u32,
     },
+    /// The link of a mail is unknown, used, replaced or over; nobody learns which.
+    #[error("the link is not valid")]
+    InvalidLink,
+    /// A link, and nothing that shows whose browser it is followed in.
+    #[error("another browser asked for the link")]
+    OtherBrowser,
     /// The password could not be hashed.
     #[error(transparent)]
     Password(#[from] NotHashed),

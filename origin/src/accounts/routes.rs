@@ -3,25 +3,38 @@
 use axum::{
     Json, Router,
     extract::State,
-    http::{HeaderMap, StatusCode},
-    routing::{get, post},
+    http::{HeaderMap, StatusCode, header},
+    response::IntoResponse,
+    routing::{delete, get, post},
 };
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use shared::{
     api::{Login, Register, Registered, User},
     claims::Role,
 };
+use url::Url;
 
-use crate::{app::App, door::Body, error::Error as Failure, front::Client, rim, sessions};
+use crate::{
+    app::App,
+    apps,
+    door::Body,
+    error::Error as Failure,
+    front::Client,
+    links::Purpose,
+    mail::{self, Kind},
+    rim,
+};
 
 use super::{
-    Error,
+    Error, asking,
+    browser::Deed,
     guessing::Attempt,
+    leaving, magic,
     passwords::Comparison,
     profile,
+    proof::email_hash,
+    recovery,
     sign_in::{Arrival, Entry, enter},
-    store::{self, Account},
+    store, verification,
 };
 
 /// The calls about accounts.
@@ -29,9 +42,35 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/api/v1/auth/register", post(register))
         .route("/api/v1/auth/login", post(login))
+        .route("/api/v1/auth/account", delete(leaving::leave))
         .route(
             "/api/v1/auth/profile",
             get(profile::show).patch(profile::change),
+        )
+        .route(
+            "/api/v1/auth/forgot-password",
+            post(asking::forgot_password),
+        )
+        .route(
+            "/api/v1/auth/resend-verification",
+            post(asking::resend_verification),
+        )
+        .route("/api/v1/auth/magic-link", post(asking::magic_link))
+        .route(
+            "/api/v1/auth/magic-link/verify",
+            get(magic::page).post(magic::sign_in),
+        )
+        .route(
+            "/api/v1/auth/verify-email",
+            get(verification::page).post(verification::verify),
+        )
+        .route(
+            "/api/v1/auth/reset-password",
+            get(recovery::page).post(recovery::reset_password),
+        )
+        .route(
+            "/api/v1/auth/change-password",
+            post(recovery::change_password),
         )
 }
 
@@ -39,7 +78,7 @@ async fn register(
     State(app): State<App>,
     client: Client,
     Body(body): Body<Register>,
-) -> Result<(StatusCode, Json<Registered>), Failure> {
+) -> Result<impl IntoResponse, Failure> {
     let phc = app
         .passwords
         .hash(body.password)
@@ -63,8 +102,27 @@ async fn register(
         email_hash: &email_hash(&app.config.remembering.email_hash_key, &normalised),
         bonus: usable.then_some(app.config.credits.credits_signup_bonus.thousandths()),
     };
-    store::register(app.db.pool(), &account, &client).await?;
-    Ok((StatusCode::CREATED, Json(Registered { user })))
+    let page = match &body.source_app_url {
+        Some(link) => apps::page(&app, link.as_str()).await?,
+        None => None,
+    };
+    let mut transaction = app.db.as_user(user.id).await?;
+    store::register(&mut transaction, &account, &client).await?;
+    if !usable {
+        let page = page.as_ref().map(Url::as_str);
+        let kind = Kind::Link(Purpose::Verify);
+        mail::enqueue(&mut transaction, user.id, kind, page, None).await?;
+    }
+    transaction.commit().await?;
+    if let Some(mail) = &app.mail {
+        mail.wake();
+    }
+    let cookie = Deed::Registered(user.id).remember(&app, rim::now());
+    Ok((
+        StatusCode::CREATED,
+        [(header::SET_COOKIE, cookie)],
+        Json(Registered { user }),
+    ))
 }
 
 async fn login(
@@ -77,8 +135,7 @@ async fn login(
     let account = store::by_email(app.db.pool(), &normalised)
         .await
         .map_err(Error::from)?;
-    let device = known_device(&app, &headers, account.as_ref()).await?;
-    let attempt = Attempt::begin(&app, &normalised, device.as_deref(), &client).await?;
+    let attempt = Attempt::begin(&app, &normalised, &headers, &client).await?;
     let phc = account.as_ref().map(|account| account.phc.clone());
     let comparison = app.passwords.compare(body.password, phc).await;
     if !matches!(comparison, Ok(Comparison::Differs)) {
@@ -113,24 +170,4 @@ async fn login(
     let entry = enter(&app, &mut transaction, arrival, &client).await?;
     transaction.commit().await?;
     Ok(entry)
-}
-
-/// The device that asks, if the account knows it: it is signed in there.
-async fn known_device(
-    app: &App,
-    headers: &HeaderMap,
-    account: Option<&Account>,
-) -> sqlx::Result<Option<String>> {
-    let here = sessions::of_browser(app, headers).await?;
-    Ok(here
-        .filter(|(_, user)| account.is_some_and(|account| account.user.id == *user))
-        .map(|(session, _)| session.to_string()))
-}
-
-/// Remembers an address without keeping it.
-pub fn email_hash(key: &crate::config::Key, normalised: &str) -> [u8; 32] {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(key.as_slice()).expect("HMAC takes a key of any length");
-    mac.update(normalised.as_bytes());
-    mac.finalize().into_bytes().into()
 }

@@ -4,18 +4,23 @@
 use axum::{
     Json,
     http::header,
-    response::{IntoResponse, Response},
+    response::{AppendHeaders, IntoResponse, Response},
 };
 use shared::api::{Device, SecondStepAsked, SignedIn, User};
 use sqlx::PgConnection;
+use url::Url;
 
 use crate::{
     app::App,
     error::Error as Failure,
     front::Client,
+    mail::{self, Kind},
+    pages::{self, Note},
     rim, second_factor,
     sessions::{self, NewSession},
 };
+
+use super::device;
 
 /// Somebody who has proved who they are.
 pub struct Arrival<'a> {
@@ -33,8 +38,8 @@ pub struct Arrival<'a> {
 
 /// What comes of an arrival.
 pub enum Entry {
-    /// A session, with its browser's `Set-Cookie`.
-    SignedIn(Box<SignedIn>, String),
+    /// A session, with each `Set-Cookie` of its browser.
+    SignedIn(Box<SignedIn>, Vec<String>),
     /// Neither, before a second step.
     SecondStep(SecondStepAsked),
 }
@@ -42,10 +47,36 @@ pub enum Entry {
 impl IntoResponse for Entry {
     fn into_response(self) -> Response {
         match self {
-            Self::SignedIn(tokens, cookie) => {
-                ([(header::SET_COOKIE, cookie)], Json(tokens)).into_response()
+            Self::SignedIn(tokens, cookies) => {
+                let cookies = cookies
+                    .into_iter()
+                    .map(|cookie| (header::SET_COOKIE, cookie));
+                (AppendHeaders(cookies), Json(tokens)).into_response()
             }
             Self::SecondStep(asked) => Json(asked).into_response(),
+        }
+    }
+}
+
+impl Entry {
+    /// The answer to the form of a page of ours: the browser has the session's cookie, and no use
+    /// for tokens.
+    pub fn on_page(self, leads_to: Option<&Url>) -> Response {
+        match self {
+            Self::SignedIn(_, cookies) => {
+                let note = Note {
+                    title: "You are signed in",
+                    says: "You can close this page.",
+                };
+                pages::lead(leads_to, cookies, &note)
+            }
+            Self::SecondStep(_) => {
+                let note = Note {
+                    title: "One more step",
+                    says: "This account has a second factor. Sign in from your app, which asks for it.",
+                };
+                pages::lead(None, Vec::new(), &note)
+            }
         }
     }
 }
@@ -78,9 +109,14 @@ pub async fn let_in(
         device_name: arrival.device_name.map(Device::as_str),
         remember: arrival.remember,
     };
+    let device = device::meet(app, db, arrival.user.id, client).await?;
     let opened = sessions::open(app, db, session, client, now).await?;
     let (user, session) = (arrival.user, opened.family.session);
     sessions::record(db, user.id, Some(session), "sign_in", client).await?;
+    if device.is_new && app.mail.is_some() {
+        mail::enqueue(db, user.id, Kind::NewDevice, None, Some(session)).await?;
+    }
     let tokens = sessions::tokens(app, user, &opened.family)?;
-    Ok(Entry::SignedIn(Box::new(tokens), opened.cookie))
+    let cookies = vec![opened.cookie, device.cookie];
+    Ok(Entry::SignedIn(Box::new(tokens), cookies))
 }

@@ -12,6 +12,9 @@ use crate::front::Client;
 
 use super::Error;
 
+/// How many devices an account is known by, the latest ones.
+const MOST_DEVICES: i64 = 100;
+
 /// An account as somebody registers it.
 pub struct NewAccount<'a> {
     pub id: UserId,
@@ -26,7 +29,11 @@ pub struct NewAccount<'a> {
 }
 
 /// Makes the account, its wallet and its bonus.
-pub async fn register(db: &PgPool, account: &NewAccount<'_>, client: &Client) -> Result<(), Error> {
+pub async fn register(
+    db: &mut PgConnection,
+    account: &NewAccount<'_>,
+    client: &Client,
+) -> Result<(), Error> {
     sqlx::query!(
         r#"SELECT auth.register($1, $2, $3, $4, $5, $6, $7, $8::text::inet, $9) AS "done: ()""#,
         account.id.uuid(),
@@ -131,6 +138,82 @@ pub async fn change_profile(db: &mut PgConnection, change: &ChangeProfile) -> sq
     Ok(())
 }
 
+/// Sets the acting user's password, which may be the first.
+pub async fn put_password(db: &mut PgConnection, user: UserId, phc: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO auth.passwords (user_id, phc) VALUES ($1, $2)
+         ON CONFLICT (user_id) DO UPDATE SET phc = $2, changed_at = now()",
+        user.uuid(),
+        phc
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Takes the acting user's password away.
+pub async fn remove_password(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM auth.passwords")
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Marks an account's address as verified, and gives the bonus that this brings; says whether it
+/// was not verified before.
+pub async fn confirm_email(
+    db: &mut PgConnection,
+    user: UserId,
+    email_hash: &[u8],
+    bonus: Option<i64>,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT auth.confirm_email($1, $2, $3) AS "is_first!""#,
+        user.uuid(),
+        email_hash,
+        bonus
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Writes down that the acting user signs in with a device. Says whether that is news: a device that
+/// is not known, of somebody who has had a session before.
+pub async fn meet_device(db: &mut PgConnection, user: UserId, hash: &[u8]) -> sqlx::Result<bool> {
+    let met = sqlx::query!(
+        "UPDATE auth.devices SET last_seen_at = now() WHERE device_hash = $1",
+        hash
+    )
+    .execute(&mut *db)
+    .await?;
+    if met.rows_affected() > 0 {
+        return Ok(false);
+    }
+    sqlx::query!(
+        "DELETE FROM auth.devices WHERE device_hash IN
+             (SELECT device_hash FROM auth.devices ORDER BY last_seen_at DESC OFFSET $1)",
+        MOST_DEVICES - 1
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO auth.devices (user_id, device_hash) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        user.uuid(),
+        hash
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM auth.sessions) AS "is_known!""#)
+        .fetch_one(db)
+        .await
+}
+
+/// Lets no device of the acting user be known any more.
+pub async fn forget_devices(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM auth.devices").execute(db).await?;
+    Ok(())
+}
+
 /// Replaces the acting user's hash.
 pub async fn set_password(db: &mut PgConnection, user: UserId, phc: &str) -> sqlx::Result<()> {
     sqlx::query!(
@@ -141,6 +224,23 @@ pub async fn set_password(db: &mut PgConnection, user: UserId, phc: &str) -> sql
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// The cookie, of those that a browser shows (as hashes), by which an address's account knows it.
+pub async fn known_device(
+    db: &PgPool,
+    email_normalised: &str,
+    device_hash: Option<&[u8]>,
+    session_hash: Option<&[u8]>,
+) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar!(
+        "SELECT auth.known_device($1, $2, $3)",
+        email_normalised,
+        device_hash,
+        session_hash
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Begins an attempt that counts as a failure of each key; how many seconds to wait before it may
@@ -165,6 +265,14 @@ pub async fn begin_attempt(
 /// Takes back what an attempt counted.
 pub async fn forgive(db: &PgPool, keys: &[Vec<u8>]) -> sqlx::Result<()> {
     sqlx::query!(r#"SELECT auth.forgive($1) AS "done: ()""#, keys)
+        .fetch_one(db)
+        .await?;
+    Ok(())
+}
+
+/// Deletes the acting user's account.
+pub async fn delete(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!(r#"SELECT auth.delete_account() AS "done: ()""#)
         .fetch_one(db)
         .await?;
     Ok(())

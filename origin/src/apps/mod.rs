@@ -2,9 +2,11 @@
 //! app's service key, for people who have had a session with it.
 
 mod key;
+mod pages;
 mod store;
 
 pub use key::{AppCaller, ServiceKey};
+pub(crate) use pages::{NO_PAGE, page};
 pub use store::{App, NewApp, add, all, disable, rotate};
 
 /// What a service key may do.

@@ -33,6 +33,16 @@ pub async fn by_id(db: &PgPool, id: &AppId) -> sqlx::Result<Option<Registered>> 
     .transpose()
 }
 
+/// Whether pages of this origin belong to an app.
+pub async fn is_origin(db: &PgPool, origin: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.apps WHERE disabled_at IS NULL AND $1 = ANY (origins)) AS "is_known!""#,
+        origin
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// An app as an operator registers it.
 pub struct NewApp<'a> {
     /// Its id, as charges name it.

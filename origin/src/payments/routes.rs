@@ -15,6 +15,7 @@ use shared::{
 
 use crate::{
     app::App,
+    apps,
     door::{self, Body},
     error::Error as Failure,
     rim,
@@ -84,24 +85,16 @@ async fn purchase(
 
 /// Nobody is led from a page where they paid to one that we do not know.
 async fn check_links(app: &App, wish: &Purchase) -> Result<(), Failure> {
-    let home = Link::parse(app.config.public_url.as_str().to_owned());
     let mut errors = Vec::new();
     for (link, pointer) in [
         (&wish.success_url, "/successUrl"),
         (&wish.cancel_url, "/cancelUrl"),
     ] {
-        let Some(origin) = link.as_ref().map(Link::origin) else {
-            continue;
-        };
-        let is_home = home.as_ref().is_some_and(|home| home.origin() == origin);
-        let known = is_home
-            || store::is_app_origin(app.db.pool(), origin)
-                .await
-                .map_err(Error::from)?;
-        if !known {
+        let Some(link) = link else { continue };
+        if apps::page(app, link.as_str()).await?.is_none() {
             errors.push(FieldError {
                 pointer: pointer.to_owned(),
-                detail: "must be a page of an app that is registered here".to_owned(),
+                detail: apps::NO_PAGE.to_owned(),
             });
         }
     }

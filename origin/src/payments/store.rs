@@ -67,16 +67,6 @@ pub async fn open_checkout(
     Ok(())
 }
 
-/// Whether pages of this origin belong to an app.
-pub async fn is_app_origin(db: &PgPool, origin: &str) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM auth.apps WHERE disabled_at IS NULL AND $1 = ANY (origins)) AS "is_known!""#,
-        origin
-    )
-    .fetch_one(db)
-    .await
-}
-
 /// Does all that an event asks for, or nothing; says what came of it.
 pub async fn hear(db: &PgPool, event: &Event) -> sqlx::Result<String> {
     let told = Told::from(&event.news);

@@ -17,7 +17,7 @@ use crate::{
     door::Body,
     error::Error as Failure,
     front::Client,
-    rim,
+    revocations, rim,
     sessions::{self, Caller, Recent},
 };
 
@@ -141,6 +141,7 @@ async fn remove(
     store::remove(&mut transaction).await?;
     sessions::revoke_others(&mut transaction, caller.session).await?;
     record(&mut transaction, caller, "second_factor_removed", &client).await?;
+    revocations::append_user(&mut transaction, caller.user).await?;
     transaction.commit().await?;
     Ok(Json(Done {
         success: true,

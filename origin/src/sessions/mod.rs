@@ -3,17 +3,16 @@
 //! refresh is one SQL function, `auth.refresh`, that decides with the row locked.
 
 mod bearer;
-mod cookie;
+pub mod cookie;
 mod refresh_token;
 mod routes;
 mod store;
 
-use axum::http::HeaderMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
     api::{SignedIn, User},
     claims::{ACCESS_TOKEN_LIFETIME_SECS, AccessClaims},
-    ids::{SessionId, UserId},
+    ids::SessionId,
     jwt,
 };
 use sqlx::PgConnection;
@@ -23,7 +22,7 @@ use crate::{app::App, front::Client, keys, limits, rim};
 pub use bearer::{Bearer, Caller, Recent, check};
 pub use refresh_token::{Presented, RefreshKeys};
 pub use routes::router;
-pub use store::{NewSession, record, record_failure, revoke_others};
+pub use store::{NewSession, record, record_failure, revoke_all, revoke_others};
 
 /// Why a session could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -88,17 +87,6 @@ pub struct Opened {
     pub family: Family,
     /// The `Set-Cookie` of its browser.
     pub cookie: String,
-}
-
-/// The live session of the browser that asks, by its cookie, and whose it is.
-pub async fn of_browser(
-    app: &App,
-    headers: &HeaderMap,
-) -> sqlx::Result<Option<(SessionId, UserId)>> {
-    match cookie::shown(&app.config.public_url, headers) {
-        Some(hash) => store::of_cookie(app.db.pool(), &hash).await,
-        None => Ok(None),
-    }
 }
 
 /// Opens a session for the acting user, who has just proved who they are.

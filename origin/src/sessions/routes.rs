@@ -189,7 +189,7 @@ async fn end_others(
     client: Client,
 ) -> Result<Json<Done>, Failure> {
     let mut transaction = app.db.as_user(caller.user).await?;
-    store::revoke_others(&mut transaction, caller.session).await?;
+    let ended = store::revoke_others(&mut transaction, caller.session).await?;
     store::record(
         &mut transaction,
         caller.user,
@@ -198,6 +198,9 @@ async fn end_others(
         &client,
     )
     .await?;
+    for session in ended {
+        revocations::append_session(&mut transaction, caller.user, session).await?;
+    }
     transaction.commit().await?;
     Ok(Json(Done {
         success: true,

@@ -160,17 +160,6 @@ pub async fn salt(db: &PgPool, session: SessionId) -> sqlx::Result<Option<(UserI
     Ok(row.map(|row| (row.user_id.into(), row.salt)))
 }
 
-/// The live session of a browser's cookie, and whose it is.
-pub async fn of_cookie(db: &PgPool, hash: &[u8]) -> sqlx::Result<Option<(SessionId, UserId)>> {
-    let row = sqlx::query!(
-        r#"SELECT session_id AS "session_id!", user_id AS "user_id!" FROM auth.session_of_cookie($1)"#,
-        hash
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| (row.session_id.into(), row.user_id.into())))
-}
-
 /// Lets Postgres decide what a token with a good MAC is worth.
 pub async fn refresh(
     db: &PgPool,
@@ -266,16 +255,20 @@ pub async fn revoke_all(db: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Ends all of the acting user's sessions but this one, and those that wait for a second step.
-pub async fn revoke_others(db: &mut PgConnection, current: SessionId) -> sqlx::Result<()> {
+/// Ends all of the acting user's sessions but this one, and those that wait for a second step; says
+/// which.
+pub async fn revoke_others(
+    db: &mut PgConnection,
+    current: SessionId,
+) -> sqlx::Result<Vec<SessionId>> {
     forget_halves(&mut *db).await?;
-    sqlx::query!(
-        "UPDATE auth.sessions SET revoked_at = now() WHERE id <> $1 AND revoked_at IS NULL",
+    let ended = sqlx::query_scalar!(
+        "UPDATE auth.sessions SET revoked_at = now() WHERE id <> $1 AND revoked_at IS NULL RETURNING id",
         current.uuid()
     )
-    .execute(db)
+    .fetch_all(db)
     .await?;
-    Ok(())
+    Ok(ended.into_iter().map(SessionId::from).collect())
 }
 
 /// Comes before revoking: a second step that is being taken ends first, and its session is seen.

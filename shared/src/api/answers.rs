@@ -51,6 +51,13 @@ pub struct SignedIn {
     pub token_type: &'static str,
 }
 
+/// Answers calls that ask for mail, whether or not any will come.
+#[derive(Clone, Debug, Serialize)]
+pub struct Asked {
+    /// `true`.
+    pub success: bool,
+}
+
 /// Answers calls that have nothing else to say.
 #[derive(Clone, Debug, Serialize)]
 pub struct Done {

@@ -143,6 +143,12 @@ impl Fields<'_> {
         })
     }
 
+    /// A field that existing clients fill with whatever they like: read where it can be.
+    pub fn if_good<T: Field>(&mut self, name: &str) -> Option<T> {
+        let json = self.unread.remove(name)?;
+        T::read(json).ok()
+    }
+
     /// A field that existing clients send and nobody reads.
     pub fn ignored(&mut self, name: &str) {
         self.unread.remove(name);

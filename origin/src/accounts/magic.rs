@@ -1,0 +1,93 @@
+//! Signing in by mail.
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use shared::api::SignInByMail;
+
+use crate::{
+    app::App,
+    error::Error as Failure,
+    front::Client,
+    links::Purpose,
+    pages::{self, By, Form, Posted},
+    rim,
+};
+
+use super::{
+    Error,
+    browser::Deed,
+    following::{Followed, Link, tell, token},
+    proof::{self, Shown, normalised},
+    sign_in::{Arrival, enter},
+};
+
+/// RFC 8176: "multiple-channel authentication". The browser asks, and what it needs comes by mail.
+/// `otp` would say the same of a second factor's code, which this is not.
+const PROVED_BY: [&str; 1] = ["mca"];
+
+/// `GET /auth/magic-link/verify`.
+pub async fn page(State(app): State<App>, link: Link) -> Result<Response, Failure> {
+    let token = token(link);
+    let answer = async {
+        let followed = Followed::find(&app, Purpose::Magic, &token).await?;
+        let says = format!(
+            "You will be signed in as {}, in this browser.",
+            followed.holder.user.email
+        );
+        let form = Form {
+            title: "Sign in",
+            says: &says,
+            mistake: None,
+            action: Purpose::Magic.path(),
+            token: &token,
+            password: None,
+            button: "Sign in",
+        };
+        Ok(pages::show(
+            StatusCode::OK,
+            &form,
+            followed.leads_to.as_ref(),
+        ))
+    };
+    tell(By::Page, answer.await)
+}
+
+/// `POST /auth/magic-link/verify`. That somebody wants this is shown by the button of our page, or by
+/// the browser being the one that asked: nobody is signed in to a stranger's account by a link that
+/// the stranger asked for.
+pub async fn sign_in(
+    State(app): State<App>,
+    client: Client,
+    headers: HeaderMap,
+    Posted { body, by }: Posted<SignInByMail>,
+) -> Result<Response, Failure> {
+    let answer = async {
+        let mut followed = Followed::find(&app, Purpose::Magic, body.token.as_str()).await?;
+        let email = normalised(&followed.holder.user.email);
+        if by == By::Program && !Deed::Asked(&email).was_done(&app, &headers, rim::now()) {
+            return Err(Error::OtherBrowser.into());
+        }
+        let mut transaction = app.db.as_user(followed.holder.user.id).await?;
+        // First, since confirming may void every link.
+        followed.take(&mut transaction).await?;
+        let user = &mut followed.holder.user;
+        proof::confirm(&app, &mut transaction, user, Shown::ByMailAlone).await?;
+        let arrival = Arrival {
+            user: user.clone(),
+            proved_by: &PROVED_BY,
+            device_id: body.device_id.as_ref(),
+            device_name: body.device_name.as_ref(),
+            remember: body.remember_me,
+        };
+        let entry = enter(&app, &mut transaction, arrival, &client).await?;
+        transaction.commit().await?;
+        Ok(match by {
+            By::Program => entry.into_response(),
+            By::Page => entry.on_page(followed.leads_to.as_ref()),
+        })
+    };
+    tell(by, answer.await)
+}

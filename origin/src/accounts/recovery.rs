@@ -1,0 +1,165 @@
+//! Setting another password: by a link in a mail, where it is forgotten, or by the one it is.
+
+use axum::{Json, extract::State, http::StatusCode, response::Response};
+use shared::{
+    api::{ChangePassword, Done, Password, ResetPassword},
+    ids::UserId,
+};
+use sqlx::PgConnection;
+
+use crate::{
+    app::App,
+    door::Body,
+    error::Error as Failure,
+    front::Client,
+    links::{self, Purpose},
+    mail::{self, Kind},
+    pages::{self, By, Form, PasswordField, Posted},
+    revocations,
+    sessions::{self, Caller},
+};
+
+use super::{
+    Error,
+    following::{Followed, Link, tell, token},
+    guessing::Attempt,
+    passwords::Comparison,
+    proof::{self, Shown, normalised},
+    store,
+};
+
+/// `GET /auth/reset-password`.
+pub async fn page(State(app): State<App>, link: Link) -> Result<Response, Failure> {
+    let token = token(link);
+    let answer = async {
+        let followed = Followed::find(&app, Purpose::Reset, &token).await?;
+        let says = format!(
+            "The new password of {}. Every device will be signed out.",
+            followed.holder.user.email
+        );
+        let form = Form {
+            title: "Set a new password",
+            says: &says,
+            mistake: None,
+            action: Purpose::Reset.path(),
+            token: &token,
+            password: Some(PasswordField {
+                name: "newPassword",
+                label: "New password, 8 characters or more",
+                autocomplete: "new-password",
+            }),
+            button: "Set password",
+        };
+        Ok(pages::show(
+            StatusCode::OK,
+            &form,
+            followed.leads_to.as_ref(),
+        ))
+    };
+    tell(By::Page, answer.await)
+}
+
+/// `POST /auth/reset-password`. Whoever can read the account's mail may; all that was open ends.
+pub async fn reset_password(
+    State(app): State<App>,
+    client: Client,
+    Posted { body, by }: Posted<ResetPassword>,
+) -> Result<Response, Failure> {
+    let answer = async {
+        // Nothing is hashed for a link that is no good.
+        let mut followed = Followed::find(&app, Purpose::Reset, body.token.as_str()).await?;
+        let phc = app
+            .passwords
+            .hash(body.new_password)
+            .await
+            .map_err(Error::from)?;
+        let user = followed.holder.user.id;
+        let mut transaction = app.db.as_user(user).await?;
+        followed.take(&mut transaction).await?;
+        let holder = &mut followed.holder.user;
+        proof::confirm(&app, &mut transaction, holder, Shown::ByMailAlone).await?;
+        store::put_password(&mut transaction, user, &phc).await?;
+        sessions::revoke_all(&mut transaction).await?;
+        store::forget_devices(&mut transaction).await?;
+        tell_of_change(&app, &mut transaction, user, "password_reset", &client).await?;
+        revocations::append_user(&mut transaction, user).await?;
+        transaction.commit().await?;
+        Ok(followed.done(by, "The new password is set"))
+    };
+    tell(by, answer.await)
+}
+
+/// `POST /auth/change-password`.
+pub async fn change_password(
+    State(app): State<App>,
+    caller: Caller,
+    client: Client,
+    Body(body): Body<ChangePassword>,
+) -> Result<Json<Done>, Failure> {
+    prove_password(&app, caller, body.current_password, &client).await?;
+    let phc = app
+        .passwords
+        .hash(body.new_password)
+        .await
+        .map_err(Error::from)?;
+    let mut transaction = app.db.as_user(caller.user).await?;
+    store::put_password(&mut transaction, caller.user, &phc).await?;
+    if body.revoke_others {
+        let _ended = sessions::revoke_others(&mut transaction, caller.session).await?;
+    }
+    tell_of_change(
+        &app,
+        &mut transaction,
+        caller.user,
+        "password_changed",
+        &client,
+    )
+    .await?;
+    revocations::append_user(&mut transaction, caller.user).await?;
+    transaction.commit().await?;
+    Ok(Json(Done {
+        success: true,
+        message: "The password is changed",
+    }))
+}
+
+/// Somebody who is signed in shows that they know the password of their account, too. Guessing is as
+/// slow for a thief of a token as it is for anybody.
+pub async fn prove_password(
+    app: &App,
+    caller: Caller,
+    password: Password,
+    client: &Client,
+) -> Result<(), Failure> {
+    let own = store::own(&mut *app.db.as_user(caller.user).await?).await?;
+    let normalised = normalised(&own.email);
+    let account = store::by_email(app.db.pool(), &normalised).await?;
+    let device = caller.session.to_string();
+    let attempt = Attempt::begin_on(app, &normalised, Some(&device), client).await?;
+    // An account without a password gets its first one by a link.
+    let phc = account.map(|account| account.phc);
+    let comparison = app.passwords.compare(password, phc).await;
+    if matches!(comparison, Ok(Comparison::Differs)) {
+        store::record_failure(app.db.pool(), Some(caller.user), client).await?;
+        return Err(Error::InvalidCredentials.into());
+    }
+    attempt.forgive(app.db.pool()).await?;
+    comparison.map_err(Error::from)?;
+    Ok(())
+}
+
+/// What every other password brings about: links from before are void, and the owner hears of it.
+async fn tell_of_change(
+    app: &App,
+    db: &mut PgConnection,
+    user: UserId,
+    event: &str,
+    client: &Client,
+) -> sqlx::Result<()> {
+    links::void_all(db).await?;
+    sessions::record(db, user, None, event, client).await?;
+    if app.mail.is_some() {
+        mail::enqueue(db, user, Kind::PasswordChanged, None, None).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Verifying the address of an account: by who registered it, and nobody else. Who squats on
+//! somebody's address has not the mail; the address's owner, who has, is in no hurry to press a
+//! button, and if they do it is not in the browser that registered, nor do they know the password.
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use shared::api::{Password, VerifyEmail};
+
+use crate::{
+    app::App,
+    error::Error as Failure,
+    front::Client,
+    links::Purpose,
+    pages::{self, By, Form, PasswordField, Posted},
+    rim, sessions,
+};
+
+use super::{
+    Error,
+    browser::Deed,
+    following::{Followed, Link, tell, token},
+    passwords::Comparison,
+    proof::{self, Shown},
+    store,
+};
+
+/// `GET /auth/verify-email`.
+pub async fn page(
+    State(app): State<App>,
+    headers: HeaderMap,
+    link: Link,
+) -> Result<Response, Failure> {
+    let token = token(link);
+    let answer = async {
+        let followed = Followed::find(&app, Purpose::Verify, &token).await?;
+        Ok(form(
+            &app,
+            &headers,
+            &followed,
+            &token,
+            StatusCode::OK,
+            None,
+        ))
+    };
+    tell(By::Page, answer.await)
+}
+
+/// `POST /auth/verify-email`.
+pub async fn verify(
+    State(app): State<App>,
+    client: Client,
+    headers: HeaderMap,
+    Posted { body, by }: Posted<VerifyEmail>,
+) -> Result<Response, Failure> {
+    let answer = async {
+        let mut followed = Followed::find(&app, Purpose::Verify, body.token.as_str()).await?;
+        if let Err(refused) = insist(&app, &headers, &followed, body.password, &client).await {
+            let (status, mistake) = match (by, &refused) {
+                (By::Page, Error::InvalidCredentials) => {
+                    (StatusCode::UNAUTHORIZED, "That is not the password.")
+                }
+                (By::Page, Error::OtherBrowser) => {
+                    (StatusCode::FORBIDDEN, "The password is needed here.")
+                }
+                _ => return Err(refused.into()),
+            };
+            let token = body.token.as_str();
+            return Ok(form(
+                &app,
+                &headers,
+                &followed,
+                token,
+                status,
+                Some(mistake),
+            ));
+        }
+        let user = followed.holder.user.id;
+        let mut transaction = app.db.as_user(user).await?;
+        followed.take(&mut transaction).await?;
+        let holder = &mut followed.holder.user;
+        proof::confirm(&app, &mut transaction, holder, Shown::ByRegistrant).await?;
+        sessions::record(&mut transaction, user, None, "email_verified", &client).await?;
+        transaction.commit().await?;
+        Ok(followed.done(by, "Your e-mail address is verified"))
+    };
+    tell(by, answer.await)
+}
+
+/// Insists that it is who registered: the browser shows it, or the password does.
+async fn insist(
+    app: &App,
+    headers: &HeaderMap,
+    followed: &Followed,
+    password: Option<Password>,
+    client: &Client,
+) -> Result<(), Error> {
+    let (user, phc) = (followed.holder.user.id, &followed.holder.phc);
+    if Deed::Registered(user).was_done(app, headers, rim::now()) {
+        return Ok(());
+    }
+    let password = password.ok_or(Error::OtherBrowser)?;
+    match app.passwords.compare(password, phc.clone()).await? {
+        Comparison::Matches { .. } => Ok(()),
+        Comparison::Differs => {
+            store::record_failure(app.db.pool(), Some(user), client).await?;
+            Err(Error::InvalidCredentials)
+        }
+    }
+}
+
+fn form(
+    app: &App,
+    headers: &HeaderMap,
+    followed: &Followed,
+    token: &str,
+    status: StatusCode,
+    mistake: Option<&str>,
+) -> Response {
+    let user = &followed.holder.user;
+    let registered_here = Deed::Registered(user.id).was_done(app, headers, rim::now());
+    let says = format!(
+        "{} will be the verified address of your account.",
+        user.email
+    );
+    let form = Form {
+        title: "Verify your e-mail address",
+        says: &says,
+        mistake,
+        action: Purpose::Verify.path(),
+        token,
+        password: (!registered_here).then_some(PasswordField {
+            name: "password",
+            label: "The password that you registered with",
+            autocomplete: "current-password",
+        }),
+        button: "Verify address",
+    };
+    pages::show(status, &form, followed.leads_to.as_ref())
+}

@@ -1,0 +1,130 @@
+//! Cookies that this host alone sets and reads, and the MAC of those that say something: what such
+//! a cookie tells of a browser, nobody but us can make up.
+
+use axum::http::{HeaderMap, header};
+use base64ct::{Base64UrlUnpadded, Encoding};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::config::{Key, PublicUrl};
+
+const MAC_BYTES: usize = 32;
+
+/// A key of its own for cookies, made from the one that seals the signing keys.
+pub fn key(sealing: &Key) -> Key {
+    Zeroizing::new(
+        mac(sealing, b"tollgate cookies", &[])
+            .finalize()
+            .into_bytes()
+            .into(),
+    )
+}
+
+/// A `Set-Cookie`. `__Host-` binds it to this host and to TLS (RFC 6265bis §4.1.3.2); plain HTTP
+/// is for localhost.
+pub fn set(url: &PublicUrl, name: &str, value: &str, max_age_secs: i64) -> String {
+    let (prefix, secure) = if url.is_https() {
+        ("__Host-", "; Secure")
+    } else {
+        ("", "")
+    };
+    format!(
+        "{prefix}{name}={value}; Path=/; Max-Age={max_age_secs}; HttpOnly; SameSite=Lax{secure}"
+    )
+}
+
+/// The value of a cookie that [`set`] has set.
+pub fn find<'a>(headers: &'a HeaderMap, url: &PublicUrl, name: &str) -> Option<&'a str> {
+    let prefix = if url.is_https() { "__Host-" } else { "" };
+    let cookies = headers.get_all(header::COOKIE).into_iter();
+    cookies
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find_map(|(found, value)| (found.strip_prefix(prefix)? == name).then_some(value))
+}
+
+/// `payload ‖ MAC`, base64url. `label` says what it is about, `subject` about whom; neither is in it.
+pub fn sign(key: &Key, label: &[u8], subject: &[u8], payload: &[u8]) -> String {
+    let mac = mac(key, label, &[payload, subject]).finalize().into_bytes();
+    Base64UrlUnpadded::encode_string(&[payload, &mac].concat())
+}
+
+/// The payload of a value that [`sign`] has made for this label and subject. In constant time.
+pub fn read<const N: usize>(
+    key: &Key,
+    label: &[u8],
+    subject: &[u8],
+    value: &str,
+) -> Option<[u8; N]> {
+    let bytes = Base64UrlUnpadded::decode_vec(value).ok()?;
+    let (payload, shown) = bytes.split_first_chunk::<N>()?;
+    let genuine = shown.len() == MAC_BYTES
+        && mac(key, label, &[payload, subject])
+            .verify_slice(shown)
+            .is_ok();
+    genuine.then_some(*payload)
+}
+
+/// No label is the beginning of another, and payloads of one label have one length: nothing can
+/// be mistaken for its neighbour.
+fn mac(key: &Key, label: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
+    let mut mac = Hmac::new_from_slice(key.as_slice()).expect("HMAC takes a key of any length");
+    mac.update(label);
+    mac.update(b"\0");
+    for part in parts {
+        mac.update(part);
+    }
+    mac
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_believed_for_its_label_and_subject_alone() {
+        let key = key(&Zeroizing::new([7; 32]));
+        let value = sign(&key, b"label", b"ada", &[1, 2]);
+        assert_eq!(read(&key, b"label", b"ada", &value), Some([1, 2]));
+        assert_eq!(read::<2>(&key, b"label", b"eve", &value), None);
+        assert_eq!(read::<2>(&key, b"another", b"ada", &value), None);
+        assert_eq!(read::<3>(&key, b"label", b"ada", &value), None);
+        assert_eq!(
+            read::<2>(&Zeroizing::new([7; 32]), b"label", b"ada", &value),
+            None
+        );
+        for mangled in [
+            "",
+            "x",
+            &value[1..],
+            &format!("{value}A"),
+            &value.to_lowercase(),
+        ] {
+            assert_eq!(
+                read::<2>(&key, b"label", b"ada", mangled),
+                None,
+                "{mangled}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_found_among_others_by_its_whole_name() {
+        let plain = "http://127.0.0.1:1".parse::<PublicUrl>().expect("a URL");
+        let tls = "https://a.example".parse::<PublicUrl>().expect("a URL");
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_static("a=1; x-b=2;b=3"));
+        headers.append(header::COOKIE, HeaderValue::from_static("__Host-b=4"));
+        assert_eq!(find(&headers, &plain, "b"), Some("3"));
+        assert_eq!(find(&headers, &tls, "b"), Some("4"));
+        assert_eq!(find(&headers, &tls, "a"), None);
+        assert!(
+            set(&tls, "b", "4", 9)
+                .starts_with("__Host-b=4; Path=/; Max-Age=9; HttpOnly; SameSite=Lax; Secure")
+        );
+    }
+}
