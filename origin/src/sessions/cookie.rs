@@ -3,7 +3,7 @@
 use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
 
-use crate::{config::PublicUrl, rim};
+use crate::{config::PublicUrl, cookies, rim};
 
 use super::store::slide_days;
 
@@ -22,12 +22,6 @@ pub fn clear(url: &PublicUrl) -> String {
     set(url, "", 0)
 }
 
-/// `__Host-` binds it to this host and to TLS (RFC 6265bis §4.1.3.2); plain HTTP is for localhost.
 fn set(url: &PublicUrl, value: &str, max_age_secs: i64) -> String {
-    let (name, secure) = if url.is_https() {
-        ("__Host-tollgate", "; Secure")
-    } else {
-        ("tollgate", "")
-    };
-    format!("{name}={value}; Path=/; Max-Age={max_age_secs}; HttpOnly; SameSite=Lax{secure}")
+    cookies::set(url, "tollgate", value, max_age_secs)
 }

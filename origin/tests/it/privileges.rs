@@ -140,6 +140,12 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
         listed,
         [
             "auth.account_by_email",
+            "auth.ask_for_mail",
+            "auth.claim_mail",
+            "auth.confirm_email",
+            "auth.forget_mail",
+            "auth.link_holder",
+            "auth.mail_waiting",
             "auth.record_failed_sign_in",
             "auth.refresh",
             "auth.refresh_salt",
