@@ -66,7 +66,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON auth.links TO tollgate_app;
 GRANT INSERT ON auth.outbox TO tollgate_app;
 GRANT SELECT, INSERT, UPDATE (last_seen_at), DELETE ON auth.devices TO tollgate_app;
 -- Who has shown that an address is theirs sets a password, or takes a stranger's away.
-GRANT INSERT, DELETE ON auth.passwords TO tollgate_app;
+GRANT INSERT, DELETE, SELECT (changed_at) ON auth.passwords TO tollgate_app;
 
 GRANT SELECT ON auth.links TO tollgate_definer;
 GRANT SELECT, INSERT, UPDATE (attempts, due_at), DELETE ON auth.outbox TO tollgate_definer;
@@ -110,6 +110,20 @@ BEGIN
     END IF;
     RETURN false;
 END $$;
+
+-- What a sign-in by password compares with, and since when it is that: whoever compared asks again
+-- before they let somebody in.
+DROP FUNCTION auth.account_by_email(text);
+CREATE FUNCTION auth.account_by_email(p_email_normalised text)
+RETURNS TABLE (
+    id uuid, email text, name text, role text, status text, email_verified boolean, phc text,
+    changed_at timestamptz
+)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT u.id, u.email, u.name, u.role, u.status, u.email_verified, p.phc, p.changed_at
+    FROM auth.users u JOIN auth.passwords p ON p.user_id = u.id
+    WHERE u.email_normalised = p_email_normalised;
+$$;
 
 -- Whose link this is, while it is good, and what his password is compared with. Changes nothing.
 CREATE FUNCTION auth.link_holder(p_purpose text, p_secret_hash bytea)
@@ -178,11 +192,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 REVOKE ALL ON FUNCTION
-    credits.give_signup_bonus, auth.confirm_email, auth.link_holder, auth.ask_for_mail, auth.claim_mail,
+    credits.give_signup_bonus, auth.account_by_email, auth.confirm_email, auth.link_holder, auth.ask_for_mail, auth.claim_mail,
     auth.forget_mail, auth.mail_waiting
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    auth.confirm_email, auth.link_holder, auth.ask_for_mail, auth.claim_mail, auth.forget_mail, auth.mail_waiting
+    auth.account_by_email, auth.confirm_email, auth.link_holder, auth.ask_for_mail, auth.claim_mail, auth.forget_mail, auth.mail_waiting
 TO tollgate_app;
 
 RESET ROLE;

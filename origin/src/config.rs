@@ -148,8 +148,8 @@ pub struct PasswordConfig {
 /// How mail leaves. Without it nobody can verify an address, or sign in or reset a password by mail.
 #[derive(clap::Args, Clone)]
 pub struct MailConfig {
-    /// smtps://user:password@host, or smtp://…:587?tls=required; `tls` must be said unless the host
-    /// is on loopback.
+    /// `smtps://user:password@host`, or `smtp://…:587?tls=required`; `tls` must be said unless the
+    /// host is on loopback.
     #[arg(long, env, hide_env_values = true, value_parser = secret("an smtps:// URL, or an smtp:// URL with ?tls=required or ?tls=opportunistic", SmtpUrl::parse))]
     pub smtp_url: Option<SmtpUrl>,
     /// Whom mail is from: `Tollgate <no-reply@example.org>`.

@@ -6,6 +6,7 @@
 //! anything goes wrong), `db` (whose rows a connection sees), `seal` (what the database must not
 //! know), `rim` (the clock and randomness). Start with [`router`].
 
+mod accounts;
 mod app;
 mod cookies;
 mod credits;
@@ -21,7 +22,6 @@ mod seal;
 mod second_factor;
 mod sessions;
 
-pub mod accounts;
 pub mod apps;
 pub mod cli;
 pub mod config;
@@ -34,6 +34,7 @@ pub mod rim;
 pub mod security_events;
 pub mod telemetry;
 
+pub use accounts::{Imported, import_users};
 pub use app::{App, router};
 pub use credits::verification;
 pub use db::MIGRATOR;

@@ -11,12 +11,12 @@ use axum::Router;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use mimalloc::MiMalloc;
 use origin::{
-    App, MIGRATOR, accounts,
+    App, MIGRATOR,
     apps::{self, NewApp, ServiceKey},
     cli::{AppsTask, Cli, KeysTask, LedgerTask, PackagesTask, Task, UsersTask},
     config::{Config, Database, Sealing},
-    health, keys, mail, payments, revocations, rim, router, security_events, telemetry,
-    verification,
+    health, import_users, keys, mail, payments, revocations, rim, router, security_events,
+    telemetry, verification,
 };
 use shared::{
     api::{AppId, Package},
@@ -229,7 +229,7 @@ async fn tend_users(database: &Database, task: UsersTask) -> anyhow::Result<()> 
     let lines = File::open(&file).with_context(|| format!("opening {}", file.display()))?;
     let mut db = connect(database).await?;
     let imported =
-        accounts::import(&mut db, &remembering.email_hash_key, BufReader::new(lines)).await?;
+        import_users(&mut db, &remembering.email_hash_key, BufReader::new(lines)).await?;
     for (number, why) in &imported.wrong {
         eprintln!("line {number}: {why}");
     }

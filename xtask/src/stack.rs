@@ -211,6 +211,7 @@ impl Stack {
             secrets: &self.secrets,
         }
         .serve()?;
+        origin.env("MAIL_DIR", settings.data_dir.join("mail"));
         origin.envs(settings.origin_env.iter().cloned());
         // A line a request, unless somebody wants something else.
         if env::var_os("RUST_LOG").is_none() {

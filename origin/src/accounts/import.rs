@@ -29,7 +29,7 @@ pub struct Imported {
 
 /// Makes an account of each line: `{"email", "passwordHash", "id"?, "name"?, "emailVerified"?,
 /// "createdAt"?}`. Empty lines are passed over.
-pub async fn import(
+pub async fn import_users(
     db: &mut PgConnection,
     key: &Key,
     mut lines: impl BufRead,

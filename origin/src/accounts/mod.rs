@@ -21,7 +21,7 @@ mod store;
 mod verification;
 
 pub use device::DeviceId;
-pub use import::{Imported, import};
+pub use import::{Imported, import_users};
 pub use passwords::{NotHashed, Passwords};
 pub use routes::router;
 pub use sign_in::{Arrival, Entry, let_in};

@@ -37,6 +37,7 @@ pub async fn confirm(
     let bonus = app.config.require_email_verification.then_some(bonus);
     let is_first = store::confirm_email(db, user.id, &hash, bonus).await?;
     if is_first && shown == Shown::ByMailAlone {
+        // The password first: a sign-in that has just compared it is over when this returns.
         store::remove_password(db).await?;
         sessions::revoke_all(db).await?;
         links::void_all(db).await?;

@@ -157,8 +157,11 @@ async fn login(
     }
 
     let mut transaction = app.db.as_user(account.user.id).await?;
+    if !store::still_has_password(&mut transaction, account.changed_at).await? {
+        return Err(Error::InvalidCredentials.into());
+    }
     if let Some(phc) = rehashed {
-        store::set_password(&mut transaction, account.user.id, &phc).await?;
+        store::set_hash(&mut transaction, account.user.id, &phc).await?;
     }
     let arrival = Arrival {
         user: account.user.clone(),

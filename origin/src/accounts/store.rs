@@ -65,13 +65,15 @@ pub struct Account {
     pub user: User,
     pub is_active: bool,
     pub phc: String,
+    /// Since when that is the password.
+    pub changed_at: DateTime<Utc>,
 }
 
 /// The account of an address.
 pub async fn by_email(db: &PgPool, email_normalised: &str) -> sqlx::Result<Option<Account>> {
     let row = sqlx::query!(
         r#"SELECT id AS "id!", email AS "email!", name, role AS "role!", status AS "status!",
-                  email_verified AS "email_verified!", phc AS "phc!"
+                  email_verified AS "email_verified!", phc AS "phc!", changed_at AS "changed_at!"
            FROM auth.account_by_email($1)"#,
         email_normalised
     )
@@ -88,9 +90,25 @@ pub async fn by_email(db: &PgPool, email_normalised: &str) -> sqlx::Result<Optio
             },
             is_active: row.status == "active",
             phc: row.phc,
+            changed_at: row.changed_at,
         })
     })
     .transpose()
+}
+
+/// Whether the acting user's password is still the one that was compared. Until the transaction
+/// ends it stays that: whoever changes it afterwards finds the session that was opened meanwhile.
+pub async fn still_has_password(
+    db: &mut PgConnection,
+    changed_at: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let found = sqlx::query!(
+        "SELECT user_id FROM auth.passwords WHERE changed_at = $1 FOR NO KEY UPDATE",
+        changed_at
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(found.is_some())
 }
 
 /// The acting user's own row.
@@ -214,10 +232,10 @@ pub async fn forget_devices(db: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Replaces the acting user's hash.
-pub async fn set_password(db: &mut PgConnection, user: UserId, phc: &str) -> sqlx::Result<()> {
+/// Replaces the acting user's hash by another one of the same password.
+pub async fn set_hash(db: &mut PgConnection, user: UserId, phc: &str) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE auth.passwords SET phc = $2, changed_at = now() WHERE user_id = $1",
+        "UPDATE auth.passwords SET phc = $2 WHERE user_id = $1",
         user.uuid(),
         phc
     )

@@ -10,6 +10,7 @@ pub const PAGE: u16 = 1_000;
 pub enum Section {
     Account,
     Sessions,
+    Devices,
     SecurityEvents,
     Balance,
     Transactions,
@@ -20,9 +21,10 @@ pub enum Section {
 
 impl Section {
     /// In their order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Account,
         Self::Sessions,
+        Self::Devices,
         Self::SecurityEvents,
         Self::Balance,
         Self::Transactions,
@@ -36,6 +38,7 @@ impl Section {
         match self {
             Self::Account => "account",
             Self::Sessions => "sessions",
+            Self::Devices => "devices",
             Self::SecurityEvents => "securityEvents",
             Self::Balance => "balance",
             Self::Transactions => "transactions",
@@ -65,8 +68,8 @@ pub async fn page(
             sqlx::query_as!(
                 Row,
                 r#"SELECT 1::bigint AS "at!", json_build_object(
-                       'id', id, 'email', email, 'emailVerified', email_verified, 'name', name, 'role', role,
-                       'createdAt', created_at)::text AS "json!"
+                       'id', id, 'email', email, 'emailVerified', email_verified, 'name', name, 'image', image, 'role', role,
+                       'createdAt', created_at, 'secondFactorSince', (SELECT confirmed_at FROM auth.totp))::text AS "json!"
                    FROM auth.users WHERE 1::bigint > $1 LIMIT $2"#,
                 after,
                 limit
@@ -84,6 +87,20 @@ pub async fn page(
                            'lastUsedAt', last_used_at, 'expiresAt', expires_at, 'revokedAt', revoked_at)::text AS json
                        FROM auth.sessions
                    ) s WHERE at > $1 ORDER BY at LIMIT $2"#,
+                after,
+                limit
+            )
+            .fetch_all(db)
+            .await
+        }
+        Section::Devices => {
+            sqlx::query_as!(
+                Row,
+                r#"SELECT at AS "at!", json AS "json!" FROM (
+                       SELECT row_number() OVER (ORDER BY first_seen_at, device_hash) AS at, json_build_object(
+                           'firstSeenAt', first_seen_at, 'lastSeenAt', last_seen_at)::text AS json
+                       FROM auth.devices
+                   ) d WHERE at > $1 ORDER BY at LIMIT $2"#,
                 after,
                 limit
             )

@@ -45,6 +45,7 @@ pub enum Kind {
 
 impl Kind {
     /// As the database writes it.
+    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Link(purpose) => purpose.as_str(),
@@ -83,6 +84,7 @@ pub struct Mail {
 
 impl Mail {
     /// As configured, if it is.
+    #[must_use]
     pub fn new(
         config: &MailConfig,
         redis: Option<redis::aio::ConnectionManager>,

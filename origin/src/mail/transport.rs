@@ -1,6 +1,6 @@
 //! How letters leave: by SMTP, or into a folder on a developer's machine.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
@@ -31,7 +31,11 @@ impl SmtpUrl {
     pub fn parse(text: &str) -> Option<Self> {
         let url = Url::parse(text).ok()?;
         let is_local = match url.host()? {
-            Host::Domain(name) => name == "localhost",
+            // The URL standard reads numbers as an address in web schemes alone.
+            Host::Domain(name) => {
+                let ip: Option<Ipv4Addr> = name.parse().ok();
+                name == "localhost" || ip.is_some_and(|ip| ip.is_loopback())
+            }
             Host::Ipv4(ip) => ip.is_loopback(),
             Host::Ipv6(ip) => ip.is_loopback(),
         };

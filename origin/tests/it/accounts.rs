@@ -90,7 +90,8 @@ async fn an_unknown_address_and_a_wrong_password_get_the_same_answer(db: PgPool)
 
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn an_unverified_address_is_told_after_the_right_password_alone(db: PgPool) {
-    let origin = Origin::start_with(&db, &["--require-email-verification=true"]).await;
+    let flags = ["--require-email-verification=true", "--mail-dir=unused"];
+    let origin = Origin::start_with(&db, &flags).await;
     origin.register("ada@example.org").await;
     assert_eq!(
         count(&db, "SELECT count(*) FROM credits.grants").await,

@@ -1,6 +1,6 @@
 //! Accounts that come from another service, by `origin users import`.
 
-use origin::accounts::{self, Imported};
+use origin::{Imported, import_users};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -22,7 +22,7 @@ const LIGATURE: &str = "ffeeddccbbaa99887766554433221100:9a8fec214cb9188b5f8b883
 async fn import(origin: &Origin, db: &PgPool, lines: &str) -> Imported {
     let key = &origin.app.config.remembering.email_hash_key;
     let mut connection = db.acquire().await.expect("a connection");
-    accounts::import(&mut connection, key, lines.as_bytes())
+    import_users(&mut connection, key, lines.as_bytes())
         .await
         .expect("the lines are read")
 }

@@ -160,11 +160,17 @@ impl Origin {
             .expect("infallible");
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.expect("a body");
+        let is_html = parts
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
         Answer {
             status: parts.status,
             headers: parts.headers,
             body: if body.is_empty() {
                 Value::Null
+            } else if is_html {
+                String::from_utf8(body.to_vec()).expect("UTF-8").into()
             } else {
                 serde_json::from_slice(&body).expect("JSON")
             },

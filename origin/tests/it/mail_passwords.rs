@@ -1,0 +1,176 @@
+//! Setting another password.
+
+use axum::http::StatusCode;
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::{
+    post_office::{Browser, FORGOT, HOME, LOGIN, NEW_PASSWORD, PostOffice, RESET},
+    support::{PASSWORD, count},
+};
+
+const CHANGE: &str = "/api/v1/auth/change-password";
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_reset_signs_every_device_out_and_tells_the_owner(db: PgPool) {
+    let office = PostOffice::open(&db).await;
+    let ada = office.join("ada@example.org").await;
+    let eve = office.join("eve@example.org").await;
+    let token = office.link(FORGOT, "ada@example.org").await;
+    let short = json!({"token": token, "newPassword": "short"});
+    let answer = office.origin.post(RESET, None, &short).await;
+    assert_eq!(
+        answer.is_problem(400, "VALIDATION_FAILED").pointers(),
+        ["/newPassword"]
+    );
+    let body = json!({"token": token, "newPassword": NEW_PASSWORD});
+    let answer = office.origin.post(RESET, None, &body).await;
+    assert_eq!(
+        (answer.status, &answer.body["success"]),
+        (StatusCode::OK, &json!(true))
+    );
+
+    office
+        .origin
+        .refresh(&ada.refresh)
+        .await
+        .is_problem(401, "INVALID_REFRESH_TOKEN");
+    assert_eq!(
+        office.origin.refresh(&eve.refresh).await.status,
+        StatusCode::OK
+    );
+    let old = json!({"email": "ada@example.org", "password": PASSWORD});
+    office
+        .origin
+        .post(LOGIN, None, &old)
+        .await
+        .is_problem(401, "INVALID_CREDENTIALS");
+    let new = json!({"email": "ada@example.org", "password": NEW_PASSWORD});
+    assert_eq!(
+        office.origin.post(LOGIN, None, &new).await.status,
+        StatusCode::OK
+    );
+    let letters = office.letters().await;
+    let told = letters
+        .iter()
+        .filter(|letter| letter.header("Subject") == "Your password was changed");
+    assert_eq!(told.count(), 1, "{letters:?}");
+    let events = "SELECT count(*) FROM auth.security_events WHERE type = 'password_reset'";
+    assert_eq!(count(&db, events).await, 1);
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn the_page_of_a_reset_does_it_too(db: PgPool) {
+    let office = PostOffice::open(&db).await;
+    office.join("ada@example.org").await;
+    let token = office.link(FORGOT, "ada@example.org").await;
+    let form = format!("token={token}&newPassword=battery+staple");
+    let mut browser = Browser::default();
+    for origin in ["https://evil.test", "null", "http://127.0.0.1:8788", ""] {
+        let answer = office.press(&mut browser, RESET, origin, &form).await;
+        answer.is_problem(403, "FORBIDDEN");
+    }
+    let answer = office.press(&mut browser, RESET, HOME, &form).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(
+        answer
+            .body
+            .as_str()
+            .expect("HTML")
+            .contains("The new password is set")
+    );
+    let answer = office.press(&mut browser, RESET, HOME, &form).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(
+        answer
+            .body
+            .as_str()
+            .expect("HTML")
+            .contains("not valid any more")
+    );
+    let new = json!({"email": "ada@example.org", "password": NEW_PASSWORD});
+    assert_eq!(
+        office.origin.post(LOGIN, None, &new).await.status,
+        StatusCode::OK
+    );
+}
+
+/// Who knew the password and signs in with it at that very moment does not stay.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_password_that_changes_while_it_is_compared_lets_nobody_in(db: PgPool) {
+    let office = PostOffice::open(&db).await;
+    office.join("ada@example.org").await;
+    let mut change = db.begin().await.expect("a transaction");
+    sqlx::query("UPDATE auth.passwords SET changed_at = clock_timestamp()")
+        .execute(&mut *change)
+        .await
+        .expect("another password");
+    let body = json!({"email": "ada@example.org", "password": PASSWORD});
+    let sign_in = office.origin.post(LOGIN, None, &body);
+    let settled = async {
+        let waits = "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while count(&db, waits).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        change.commit().await.expect("changed");
+    };
+    let (answer, ()) = tokio::join!(sign_in, settled);
+    answer.is_problem(401, "INVALID_CREDENTIALS");
+    assert_eq!(count(&db, "SELECT count(*) FROM auth.sessions").await, 1);
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_password_is_changed_by_who_knows_it(db: PgPool) {
+    let office = PostOffice::open(&db).await;
+    let ada = office.join("ada@example.org").await;
+    let other = office.origin.login("ada@example.org").await;
+    let link = office.link(FORGOT, "ada@example.org").await;
+    office.letters().await;
+    let change = async |current: &str, new: &str, revoke_others: bool| {
+        let body =
+            json!({"currentPassword": current, "newPassword": new, "revokeOthers": revoke_others});
+        office.origin.post(CHANGE, Some(&ada.access), &body).await
+    };
+    let wrong = change("wrong horse", NEW_PASSWORD, true).await;
+    wrong.is_problem(401, "INVALID_CREDENTIALS");
+    let nobody = json!({"currentPassword": PASSWORD, "newPassword": NEW_PASSWORD});
+    office
+        .origin
+        .post(CHANGE, None, &nobody)
+        .await
+        .is_problem(401, "UNAUTHENTICATED");
+
+    assert_eq!(
+        change(PASSWORD, NEW_PASSWORD, false).await.status,
+        StatusCode::OK
+    );
+    let other = office.origin.refresh(&other.refresh).await;
+    assert_eq!(other.status, StatusCode::OK, "others stay signed in");
+    assert_eq!(
+        office.letter().await.header("Subject"),
+        "Your password was changed"
+    );
+    let body = json!({"token": link, "newPassword": "a third one"});
+    office
+        .origin
+        .post(RESET, None, &body)
+        .await
+        .is_problem(400, "INVALID_LINK");
+
+    assert_eq!(
+        change(NEW_PASSWORD, PASSWORD, true).await.status,
+        StatusCode::OK
+    );
+    let other = crate::support::text(&other.body["refreshToken"]);
+    office
+        .origin
+        .refresh(&other)
+        .await
+        .is_problem(401, "INVALID_REFRESH_TOKEN");
+    assert_eq!(
+        office.origin.refresh(&ada.refresh).await.status,
+        StatusCode::OK
+    );
+    office.origin.login("ada@example.org").await;
+}
