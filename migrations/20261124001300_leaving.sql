@@ -11,7 +11,7 @@ CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE OR UPDATE OF
 GRANT UPDATE (description, metadata) ON credits.transactions TO tollgate_definer;
 GRANT UPDATE (email, email_normalised, email_verified, name, image, status) ON auth.users TO tollgate_definer;
 GRANT DELETE ON
-    auth.passwords, auth.sessions, auth.security_events, auth.links, auth.outbox, auth.devices, auth.totp,
+    auth.passwords, auth.security_events, auth.links, auth.outbox, auth.devices, auth.totp,
     auth.recovery_codes, auth.half_sign_ins
 TO tollgate_definer;
 GRANT SELECT ON auth.links, auth.outbox, auth.devices, auth.totp, auth.recovery_codes, auth.half_sign_ins TO tollgate_definer;
@@ -37,7 +37,11 @@ BEGIN
     DELETE FROM auth.links WHERE user_id = v_user;
     DELETE FROM auth.devices WHERE user_id = v_user;
     DELETE FROM auth.passwords WHERE user_id = v_user;
-    DELETE FROM auth.sessions WHERE user_id = v_user;
+    -- That there was a session with an app is what lets the app settle what is under way.
+    UPDATE auth.sessions SET
+        revoked_at = coalesce(revoked_at, now()), cookie_hash = NULL, device_id = NULL, device_name = NULL,
+        user_agent = NULL, address = NULL
+    WHERE user_id = v_user;
     DELETE FROM auth.security_events WHERE user_id = v_user;
     INSERT INTO auth.security_events (user_id, type, outcome) VALUES (v_user, 'account_deleted', 'success');
     UPDATE credits.transactions SET description = NULL, metadata = NULL

@@ -244,6 +244,12 @@ impl Config {
         {
             return Err("BREACH_API_BASE must be https://, unless it is on loopback".to_owned());
         }
+        if self.mail.mail_dir.is_some() && !self.public_url.is_loopback() {
+            return Err(
+                "MAIL_DIR logs the links of mails: PUBLIC_URL must be on loopback to set it"
+                    .to_owned(),
+            );
+        }
         self.passwords
             .params()
             .map_err(|why| format!("ARGON2_MEMORY_KIB, ARGON2_PASSES or ARGON2_LANES: {why}"))?;

@@ -11,7 +11,7 @@ use crate::{
     sessions::{Recent, cookie},
 };
 
-use super::{recovery::prove_password, store};
+use super::{Error, recovery::prove_password, store};
 
 /// `DELETE /auth/account`. What is personal goes; the ledger stays, without a name.
 pub async fn leave(
@@ -20,8 +20,11 @@ pub async fn leave(
     client: Client,
     Body(body): Body<Leave>,
 ) -> Result<impl IntoResponse, Failure> {
-    prove_password(&app, caller, body.password, &client).await?;
+    let since = prove_password(&app, caller, body.password, &client).await?;
     let mut transaction = app.db.as_user(caller.user).await?;
+    if !store::still_has_password(&mut transaction, since).await? {
+        return Err(Error::InvalidCredentials.into());
+    }
     store::delete(&mut transaction).await?;
     transaction.commit().await?;
     let done = Done {

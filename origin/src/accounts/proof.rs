@@ -43,6 +43,8 @@ pub async fn confirm(
         links::void_all(db).await?;
         second_factor::remove(db).await?;
         store::forget_devices(db).await?;
+        store::forget_profile(db).await?;
+        user.name = None;
         revocations::append_user(db, user.id).await?;
     }
     user.email_verified = true;

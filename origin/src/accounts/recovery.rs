@@ -1,6 +1,7 @@
 //! Setting another password: by a link in a mail, where it is forgotten, or by the one it is.
 
 use axum::{Json, extract::State, http::StatusCode, response::Response};
+use chrono::{DateTime, Utc};
 use shared::{
     api::{ChangePassword, Done, Password, ResetPassword},
     ids::UserId,
@@ -79,9 +80,11 @@ pub async fn reset_password(
         let holder = &mut followed.holder.user;
         proof::confirm(&app, &mut transaction, holder, Shown::ByMailAlone).await?;
         store::put_password(&mut transaction, user, &phc).await?;
+        // Every link, before the sessions: a sign-in by one that is under way ends first, and is seen.
+        links::void_all(&mut transaction).await?;
+        tell_of_change(&app, &mut transaction, user, "password_reset", &client).await?;
         sessions::revoke_all(&mut transaction).await?;
         store::forget_devices(&mut transaction).await?;
-        tell_of_change(&app, &mut transaction, user, "password_reset", &client).await?;
         revocations::append_user(&mut transaction, user).await?;
         transaction.commit().await?;
         Ok(followed.done(by, "The new password is set"))
@@ -96,16 +99,20 @@ pub async fn change_password(
     client: Client,
     Body(body): Body<ChangePassword>,
 ) -> Result<Json<Done>, Failure> {
-    prove_password(&app, caller, body.current_password, &client).await?;
+    let since = prove_password(&app, caller, body.current_password, &client).await?;
     let phc = app
         .passwords
         .hash(body.new_password)
         .await
         .map_err(Error::from)?;
     let mut transaction = app.db.as_user(caller.user).await?;
+    // A reset meanwhile has the last word.
+    if !store::still_has_password(&mut transaction, since).await? {
+        return Err(Error::InvalidCredentials.into());
+    }
     store::put_password(&mut transaction, caller.user, &phc).await?;
     if body.revoke_others {
-        let _ended = sessions::revoke_others(&mut transaction, caller.session).await?;
+        sessions::revoke_others(&mut transaction, caller.session).await?;
     }
     tell_of_change(
         &app,
@@ -124,20 +131,21 @@ pub async fn change_password(
 }
 
 /// Somebody who is signed in shows that they know the password of their account, too. Guessing is as
-/// slow for a thief of a token as it is for anybody.
+/// slow for a thief of a token as it is for anybody. Says since when it is the password: whoever goes on
+/// asks whether it still is, once nobody else can change it.
 pub async fn prove_password(
     app: &App,
     caller: Caller,
     password: Password,
     client: &Client,
-) -> Result<(), Failure> {
+) -> Result<DateTime<Utc>, Failure> {
     let own = store::own(&mut *app.db.as_user(caller.user).await?).await?;
     let normalised = normalised(&own.email);
     let account = store::by_email(app.db.pool(), &normalised).await?;
     let device = caller.session.to_string();
     let attempt = Attempt::begin_on(app, &normalised, Some(&device), client).await?;
     // An account without a password gets its first one by a link.
-    let phc = account.map(|account| account.phc);
+    let phc = account.as_ref().map(|account| account.phc.clone());
     let comparison = app.passwords.compare(password, phc).await;
     if matches!(comparison, Ok(Comparison::Differs)) {
         store::record_failure(app.db.pool(), Some(caller.user), client).await?;
@@ -145,10 +153,13 @@ pub async fn prove_password(
     }
     attempt.forgive(app.db.pool()).await?;
     comparison.map_err(Error::from)?;
-    Ok(())
+    let account = account.ok_or(Error::InvalidCredentials)?;
+    Ok(account.changed_at)
 }
 
-/// What every other password brings about: links from before are void, and the owner hears of it.
+/// What every other password brings about: its owner hears of it, and nobody signs in by a link from
+/// before. A link to reset it stays good, or whoever knows the password could keep its owner from
+/// setting another.
 async fn tell_of_change(
     app: &App,
     db: &mut PgConnection,
@@ -156,7 +167,7 @@ async fn tell_of_change(
     event: &str,
     client: &Client,
 ) -> sqlx::Result<()> {
-    links::void_all(db).await?;
+    links::void(db, Purpose::Magic).await?;
     sessions::record(db, user, None, event, client).await?;
     if app.mail.is_some() {
         mail::enqueue(db, user, Kind::PasswordChanged, None, None).await?;

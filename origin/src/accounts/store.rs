@@ -226,6 +226,14 @@ pub async fn meet_device(db: &mut PgConnection, user: UserId, hash: &[u8]) -> sq
         .await
 }
 
+/// Takes away what the acting user's account says of its person.
+pub async fn forget_profile(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE auth.users SET name = NULL, image = NULL")
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Lets no device of the acting user be known any more.
 pub async fn forget_devices(db: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM auth.devices").execute(db).await?;

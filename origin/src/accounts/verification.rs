@@ -22,8 +22,9 @@ use super::{
     Error,
     browser::Deed,
     following::{Followed, Link, tell, token},
+    guessing::Attempt,
     passwords::Comparison,
-    proof::{self, Shown},
+    proof::{self, Shown, normalised},
     store,
 };
 
@@ -102,13 +103,16 @@ async fn insist(
         return Ok(());
     }
     let password = password.ok_or(Error::OtherBrowser)?;
-    match app.passwords.compare(password, phc.clone()).await? {
-        Comparison::Matches { .. } => Ok(()),
-        Comparison::Differs => {
-            store::record_failure(app.db.pool(), Some(user), client).await?;
-            Err(Error::InvalidCredentials)
-        }
+    let email = normalised(&followed.holder.user.email);
+    let attempt = Attempt::begin(app, &email, headers, client).await?;
+    let comparison = app.passwords.compare(password, phc.clone()).await;
+    if matches!(comparison, Ok(Comparison::Differs)) {
+        store::record_failure(app.db.pool(), Some(user), client).await?;
+        return Err(Error::InvalidCredentials);
     }
+    attempt.forgive(app.db.pool()).await?;
+    comparison?;
+    Ok(())
 }
 
 fn form(

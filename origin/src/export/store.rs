@@ -2,8 +2,8 @@
 
 use sqlx::PgConnection;
 
-/// How many rows are read at once.
-pub const PAGE: u16 = 1_000;
+/// How many rows are read at once: each may have 8 KiB of somebody's own words.
+pub const PAGE: u16 = 100;
 
 /// A part of the document.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

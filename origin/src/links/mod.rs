@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::rim;
 
-pub use store::{Holder, find, keep, take, void_all};
+pub use store::{Holder, find, keep, take, void, void_all};
 
 /// What a link is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

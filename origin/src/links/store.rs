@@ -82,6 +82,17 @@ pub async fn take(db: &mut PgConnection, purpose: Purpose, hash: &[u8]) -> sqlx:
     Ok(done.rows_affected() == 1)
 }
 
+/// Makes the acting user's link for a purpose void.
+pub async fn void(db: &mut PgConnection, purpose: Purpose) -> sqlx::Result<()> {
+    sqlx::query!(
+        "DELETE FROM auth.links WHERE purpose = $1",
+        purpose.as_str()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Makes every link of the acting user void.
 pub async fn void_all(db: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM auth.links").execute(db).await?;

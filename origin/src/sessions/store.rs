@@ -255,20 +255,16 @@ pub async fn revoke_all(db: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Ends all of the acting user's sessions but this one, and those that wait for a second step; says
-/// which.
-pub async fn revoke_others(
-    db: &mut PgConnection,
-    current: SessionId,
-) -> sqlx::Result<Vec<SessionId>> {
+/// Ends all of the acting user's sessions but this one, and those that wait for a second step.
+pub async fn revoke_others(db: &mut PgConnection, current: SessionId) -> sqlx::Result<()> {
     forget_halves(&mut *db).await?;
-    let ended = sqlx::query_scalar!(
-        "UPDATE auth.sessions SET revoked_at = now() WHERE id <> $1 AND revoked_at IS NULL RETURNING id",
+    sqlx::query!(
+        "UPDATE auth.sessions SET revoked_at = now() WHERE id <> $1 AND revoked_at IS NULL",
         current.uuid()
     )
-    .fetch_all(db)
+    .execute(db)
     .await?;
-    Ok(ended.into_iter().map(SessionId::from).collect())
+    Ok(())
 }
 
 /// Comes before revoking: a second step that is being taken ends first, and its session is seen.

@@ -1,10 +1,16 @@
-//! What is held about a person, for them to take along.
+//! What is held about a person: for them to take along, and gone when they leave.
 
-use axum::{body::Body, http::Request};
-use serde_json::Value;
+use std::net::SocketAddr;
+
+use axum::{
+    body::Body,
+    extract::ConnectInfo,
+    http::{Request, header},
+};
+use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{Origin, Person};
+use crate::support::{Answer, Origin, PASSWORD, Person, assert_ledger_adds_up, count, text};
 
 const EXPORT: &str = "/api/v1/auth/me/export";
 
@@ -27,7 +33,7 @@ async fn an_export_has_all_of_its_owners_and_nothing_of_others(db: PgPool) {
     // More than a page of them, and one page to the row.
     sqlx::query(
         "INSERT INTO auth.security_events (user_id, type, outcome)
-         SELECT $1::uuid, 'sign_in', 'success' FROM generate_series(1, 2998)",
+         SELECT $1::uuid, 'sign_in', 'success' FROM generate_series(1, 298)",
     )
     .bind(&ada.id)
     .execute(&db)
@@ -54,7 +60,7 @@ async fn an_export_has_all_of_its_owners_and_nothing_of_others(db: PgPool) {
     // Registered, signed in, and those.
     assert_eq!(
         document["securityEvents"].as_array().map(Vec::len),
-        Some(3_000)
+        Some(300)
     );
     let spent: Vec<&Value> = document["transactions"]
         .as_array()
@@ -82,4 +88,178 @@ async fn an_export_needs_its_owner(db: PgPool) {
         .send(request)
         .await
         .is_problem(401, "UNAUTHENTICATED");
+}
+
+/// What names Ada, wherever it may be.
+const PERSONAL: [&str; 7] = [
+    "ada@example.org",
+    "Ada L",
+    "192.0.2.77",
+    "Difference Engine",
+    "my brass phone",
+    "a poem for Byron",
+    "to my mother",
+];
+
+/// As a browser of Ada's sends it.
+async fn ask(
+    origin: &Origin,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: &Value,
+) -> Answer {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, "Difference Engine");
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let mut request = request
+        .body(Body::from(body.to_string()))
+        .expect("a request");
+    let peer = SocketAddr::from(([192, 0, 2, 77], 4_000));
+    request.extensions_mut().insert(ConnectInfo(peer));
+    origin.send(request).await
+}
+
+/// How many rows of all tables have this in them.
+async fn rows_with(db: &PgPool, needle: &str) -> Vec<(String, i64)> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname IN ('auth', 'credits') AND c.relkind IN ('r', 'p')",
+    )
+    .fetch_all(db)
+    .await
+    .expect("tables");
+    let mut found = Vec::new();
+    for table in tables {
+        let query = format!("SELECT count(*) FROM {table} t WHERE t::text LIKE '%' || $1 || '%'");
+        let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+            .bind(needle)
+            .fetch_one(db)
+            .await
+            .expect("a count");
+        if rows > 0 {
+            found.push((table, rows));
+        }
+    }
+    found
+}
+
+/// Ada, who has left traces everywhere.
+async fn ada(origin: &Origin) -> String {
+    let register = json!({"email": "ada@example.org", "password": PASSWORD, "name": "Ada L"});
+    ask(origin, "POST", "/api/v1/auth/register", None, &register).await;
+    let wrong = json!({"email": "ada@example.org", "password": "wrong horse"});
+    ask(origin, "POST", "/api/v1/auth/login", None, &wrong).await;
+    let login = json!({"email": "ada@example.org", "password": PASSWORD, "deviceId": "phone-1",
+                       "deviceName": "my brass phone"});
+    let signed_in = ask(origin, "POST", "/api/v1/auth/login", None, &login).await;
+    let token = text(&signed_in.body["accessToken"]);
+    let forgot = json!({"email": "ada@example.org"});
+    ask(
+        origin,
+        "POST",
+        "/api/v1/auth/forgot-password",
+        None,
+        &forgot,
+    )
+    .await;
+    let charge = json!({"amount": 1, "appId": "verses", "description": "a poem for Byron",
+                        "metadata": {"goes": "to my mother"}});
+    let spent = ask(origin, "POST", "/api/v1/credits/use", Some(&token), &charge).await;
+    assert_eq!(spent.status, 200, "{spent:?}");
+    token
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn who_leaves_is_named_nowhere_and_the_ledger_adds_up(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let eve = origin.join("eve@example.org").await;
+    let token = ada(&origin).await;
+    for needle in PERSONAL {
+        assert!(
+            !rows_with(&db, needle).await.is_empty(),
+            "{needle} is not there before"
+        );
+    }
+    let password = json!({"password": PASSWORD});
+    let left = ask(
+        &origin,
+        "DELETE",
+        "/api/v1/auth/account",
+        Some(&token),
+        &password,
+    )
+    .await;
+    assert_eq!(left.status, 200, "{left:?}");
+    for needle in PERSONAL {
+        assert_eq!(rows_with(&db, needle).await, [], "{needle}");
+    }
+    assert_ledger_adds_up(&db).await;
+    origin
+        .get("/api/v1/auth/session", &token)
+        .await
+        .is_problem(401, "SESSION_REVOKED");
+    let user_wide = "SELECT count(*) FROM auth.revocations WHERE session_id IS NULL";
+    assert_eq!(count(&db, user_wide).await, 1);
+    let login = json!({"email": "ada@example.org", "password": PASSWORD});
+    ask(&origin, "POST", "/api/v1/auth/login", None, &login)
+        .await
+        .is_problem(401, "INVALID_CREDENTIALS");
+    // The words alone were opened: the rest of a transaction is as it was, whoever asks.
+    let changed = sqlx::query("UPDATE credits.transactions SET amount = 1")
+        .execute(&db)
+        .await;
+    assert!(changed.is_err());
+    // Others are where they were; and who comes back is somebody new, without another bonus.
+    assert!((origin.spendable(&eve).await - 155.0).abs() < f64::EPSILON);
+    let again = origin.join("ada@example.org").await;
+    assert!((origin.spendable(&again).await - 5.0).abs() < f64::EPSILON);
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn leaving_needs_the_password_and_a_recent_sign_in(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let token = ada(&origin).await;
+    let leave = async |password: &str| {
+        let body = json!({"password": password});
+        ask(
+            &origin,
+            "DELETE",
+            "/api/v1/auth/account",
+            Some(&token),
+            &body,
+        )
+        .await
+    };
+    leave("wrong horse")
+        .await
+        .is_problem(401, "INVALID_CREDENTIALS");
+    let old = signed_in_long_ago(&origin, &db).await;
+    let body = json!({"password": PASSWORD});
+    ask(&origin, "DELETE", "/api/v1/auth/account", Some(&old), &body)
+        .await
+        .is_problem(403, "RECENT_SIGN_IN_REQUIRED");
+    assert_eq!(
+        count(
+            &db,
+            "SELECT count(*) FROM auth.users WHERE status = 'active'"
+        )
+        .await,
+        1
+    );
+}
+
+/// An access token by a refresh, of a sign-in that is some time ago.
+async fn signed_in_long_ago(origin: &Origin, db: &PgPool) -> String {
+    let person = origin.login("ada@example.org").await;
+    sqlx::query("UPDATE auth.sessions SET authenticated_at = now() - interval '11 minutes'")
+        .execute(db)
+        .await
+        .expect("time passes");
+    text(&origin.refresh(&person.refresh).await.body["accessToken"])
 }

@@ -152,7 +152,11 @@ async fn a_line_that_is_wrong_is_told_and_the_others_go_on(db: PgPool) {
 /// The bonus was theirs where they come from; whoever leaves does not get one by coming back.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn who_moves_in_keeps_id_name_and_verification_and_has_no_bonus(db: PgPool) {
-    let origin = Origin::start_with(&db, &["--require-email-verification=true"]).await;
+    let origin = Origin::start_with(
+        &db,
+        &["--require-email-verification=true", "--mail-dir=/dev/null"],
+    )
+    .await;
     let id = "018f4e6a-0000-7000-8000-00000000000a";
     let account = |email: &str, id: Value, verified: bool| {
         json!({"email": email, "passwordHash": HASHES[0], "id": id, "name": "Ada", "emailVerified": verified,

@@ -151,6 +151,7 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
             "auth.begin_attempt",
             "auth.claim_mail",
             "auth.confirm_email",
+            "auth.delete_account",
             "auth.forget_mail",
             "auth.forgive",
             "auth.half_signed_in",

@@ -323,20 +323,27 @@ impl Field for Metadata {
         serde_json::from_str::<Map<String, Value>>(json.get())
             .ok()
             .map(Value::Object)
-            .filter(|object| !has_nul(object))
+            .filter(|object| !is_unkeepable(object))
             .map(Self)
-            .ok_or(Cow::Borrowed("must be an object without NUL characters"))
+            .ok_or(Cow::Borrowed(
+                "must be an object without NUL characters and without numbers past 1e21",
+            ))
     }
 }
 
-fn has_nul(value: &Value) -> bool {
+/// What Postgres cannot keep, or writes out in hundreds of digits: a few bytes of `1e308` would
+/// come back as 309 each.
+fn is_unkeepable(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
-        Value::Array(values) => values.iter().any(has_nul),
+        Value::Array(values) => values.iter().any(is_unkeepable),
         Value::Object(fields) => fields
             .iter()
-            .any(|(name, value)| name.contains('\0') || has_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+            .any(|(name, value)| name.contains('\0') || is_unkeepable(value)),
+        Value::Number(number) => number
+            .as_f64()
+            .is_none_or(|number| number != 0.0 && !(1e-9..=1e21).contains(&number.abs())),
+        Value::Null | Value::Bool(_) => false,
     }
 }
 
