@@ -2,9 +2,10 @@
 //! struct. What is missing or wrong names itself and stops the start; a secret is never printed,
 //! not even when it is the one that is wrong.
 
+mod mail;
+
 use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr,
-    time::Duration,
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration,
 };
 
 use argon2::Params;
@@ -15,7 +16,6 @@ use clap::{
     error::ErrorKind,
 };
 use http::Uri;
-use lettre::message::Mailbox;
 use shared::{
     api::{AppId, Link},
     claims::FIRST_PARTY,
@@ -27,10 +27,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     apps::Permission,
-    mail::SmtpUrl,
     payments::{SecretKey, Stripe, WebhookSecrets},
     sessions::RefreshKeys,
 };
+
+pub use mail::MailConfig;
 
 /// Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 #[derive(Parser)]
@@ -284,39 +285,6 @@ pub struct PasswordConfig {
     /// How many may wait before sign-ins are answered 503.
     #[arg(long, env, default_value = "64")]
     pub password_queue: usize,
-}
-
-/// How mail leaves. Without it nobody can verify an address, or sign in or reset a password by mail.
-#[derive(clap::Args, Clone)]
-pub struct MailConfig {
-    /// `smtps://user:password@host`, or `smtp://…:587?tls=required`; `tls` must be said unless the
-    /// host is on loopback.
-    #[arg(long, env, hide_env_values = true, value_parser = secret("an smtps:// URL, or an smtp:// URL with ?tls=required or ?tls=opportunistic", SmtpUrl::parse))]
-    pub smtp_url: Option<SmtpUrl>,
-    /// Whom mail is from: `Tollgate <no-reply@example.org>`.
-    #[arg(long, env)]
-    pub mail_from: Option<Mailbox>,
-    /// A folder for mail where there is no `SMTP_URL`, on a developer's machine: the links in it are
-    /// logged too.
-    #[arg(long, env)]
-    pub mail_dir: Option<PathBuf>,
-}
-
-impl MailConfig {
-    /// What no field can say alone.
-    fn check(&self, needed: bool) -> Result<(), String> {
-        match (&self.smtp_url, &self.mail_dir) {
-            (Some(_), _) if self.mail_from.is_none() => {
-                Err("MAIL_FROM is missing: whom is mail by SMTP_URL from?".to_owned())
-            }
-            (None, None) if needed => Err(
-                "REQUIRE_EMAIL_VERIFICATION needs mail: set SMTP_URL and MAIL_FROM (or MAIL_DIR, \
-                 on a developer's machine), or set it to false"
-                    .to_owned(),
-            ),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// How to reach Stripe. Without it nothing can be bought.
