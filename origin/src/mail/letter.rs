@@ -4,7 +4,10 @@ use askama::Template;
 use chrono::{DateTime, Utc};
 use lettre::{
     Message,
-    message::{Mailbox, MultiPart},
+    message::{
+        Body, Mailbox, MultiPart, SinglePart,
+        header::{ContentTransferEncoding, ContentType},
+    },
 };
 use uuid::Uuid;
 
@@ -116,10 +119,11 @@ impl Letter {
             .to(Mailbox::new(None, to))
             .subject(self.subject)
             .message_id(Some(format!("<{id}@{}>", from.email.domain())))
-            .multipart(MultiPart::alternative_plain_html(
-                render(&Text { letter: self }),
-                render(&Html { letter: self }),
-            ))
+            .multipart(
+                MultiPart::alternative()
+                    .singlepart(plain(render(&Text { letter: self })))
+                    .singlepart(SinglePart::html(render(&Html { letter: self }))),
+            )
     }
 
     /// Whoever registers chooses a name, and the mail for an address that is not verified goes to a
@@ -139,6 +143,19 @@ impl Letter {
 
 fn render(template: &impl Template) -> String {
     template.render().expect("a text takes whatever is written")
+}
+
+/// Text as it is, where that may be: a link that is read in the raw, in a folder or by a script, is
+/// whole. Lines may have 998 bytes (RFC 5322 §2.1.1).
+fn plain(text: String) -> SinglePart {
+    if !text.is_ascii() || text.lines().any(|line| line.len() > 998) {
+        return SinglePart::plain(text);
+    }
+    let lines = text.replace('\n', "\r\n").into_bytes();
+    let body = Body::dangerous_pre_encoded(lines, ContentTransferEncoding::SevenBit);
+    SinglePart::builder()
+        .header(ContentType::TEXT_PLAIN)
+        .body(body)
 }
 
 /// A text of a stranger, without whatever could make it look like more than one line of ours.

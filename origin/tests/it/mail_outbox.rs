@@ -137,7 +137,6 @@ const MINUTES: &str =
     "SELECT round(extract(epoch FROM due_at - now()) / 60)::bigint FROM auth.outbox";
 
 fn token(letter: &str) -> String {
-    let letter = letter.replace("=\r\n", "").replace("=3D", "=");
     let (_, rest) = letter.split_once("?token=").expect("a link");
     let is_secret = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
     rest.chars()

@@ -115,7 +115,9 @@ async fn a_password_that_changes_while_it_is_compared_lets_nobody_in(db: PgPool)
         }
         change.commit().await.expect("changed");
     };
-    let (answer, ()) = tokio::join!(sign_in, settled);
+    let both = async { tokio::join!(sign_in, settled).0 };
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(20), both).await;
+    let answer = answer.expect("it waits for the change");
     answer.is_problem(401, "INVALID_CREDENTIALS");
     assert_eq!(count(&db, "SELECT count(*) FROM auth.sessions").await, 1);
 }

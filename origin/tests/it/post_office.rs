@@ -189,27 +189,27 @@ impl Browser {
     }
 }
 
-/// Quoted-printable, as lettre writes what has long lines or other letters in it.
+/// The letter with those parts decoded that are quoted-printable.
 fn decode(raw: &str) -> String {
-    let joined = raw.replace("=\r\n", "");
-    let mut bytes = Vec::new();
-    let mut rest = joined.as_bytes();
-    while let Some((first, others)) = rest.split_first() {
-        let hex = others
-            .get(..2)
-            .and_then(|hex| std::str::from_utf8(hex).ok());
-        let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        // Boundaries and headers are not encoded, and have upper-case escapes nowhere.
-        match byte {
-            Some(byte) if *first == b'=' => {
-                bytes.push(byte);
-                rest = &others[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = others;
-            }
-        }
+    let mark = "Content-Transfer-Encoding: quoted-printable";
+    let mut parts = raw.split(mark);
+    let first = parts.next().unwrap_or_default().to_owned();
+    let decoded = parts.map(|part| {
+        // Up to the next part, which says for itself how it is encoded.
+        let end = part.find("\r\n--").unwrap_or(part.len());
+        format!("{mark}{}{}", unquote(&part[..end]), &part[end..])
+    });
+    std::iter::once(first).chain(decoded).collect()
+}
+
+/// RFC 2045 §6.7.
+fn unquote(text: &str) -> String {
+    let joined = text.replace("=\r\n", "");
+    let mut pieces = joined.split('=');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        bytes.push(u8::from_str_radix(&piece[..2], 16).expect("an escape"));
+        bytes.extend_from_slice(&piece.as_bytes()[2..]);
     }
     String::from_utf8(bytes).expect("UTF-8")
 }

@@ -428,7 +428,14 @@ mod tests {
     #[test]
     fn metadata_is_a_small_object_without_nul() {
         assert!(read::<Metadata>(r#"{"a":[1,{"b":null}]}"#).is_ok());
-        for bad in ["[]", "1", r#"{"a":["\u0000"]}"#, r#"{"\u0000":1}"#] {
+        for bad in [
+            "[]",
+            "1",
+            r#"{"a":["\u0000"]}"#,
+            r#"{"\u0000":1}"#,
+            r#"{"a":[1e308]}"#,
+            r#"{"a":1e-300}"#,
+        ] {
             assert!(read::<Metadata>(bad).is_err(), "{bad}");
         }
         let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(8 * 1024));
