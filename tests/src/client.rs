@@ -47,6 +47,11 @@ impl Client {
     pub fn post(&self, path: &str) -> RequestBuilder {
         self.http.post(self.url(path))
     }
+
+    /// Begins a DELETE.
+    pub fn delete(&self, path: &str) -> RequestBuilder {
+        self.http.delete(self.url(path))
+    }
 }
 
 /// An answer, read to its end.

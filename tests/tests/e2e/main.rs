@@ -1,11 +1,12 @@
 //! Tollgate from end to end: the worker as it is built, under workerd.
 //!
-//! `tour`, `purchases`, `revocations` and `bad_input` go through the whole stack, under `wrangler dev` and with a real
-//! origin; the others start a worker of their own in front of an origin that they look into.
+//! `tour`, `identity`, `purchases`, `revocations` and `bad_input` go through the whole stack, under
+//! `wrangler dev` and with a real origin; the others start a worker of their own in front of an origin that they look into.
 
 mod bad_input;
 mod forwarding;
 mod hostile_tokens;
+mod identity;
 mod keys;
 mod limits;
 mod purchases;
