@@ -19,7 +19,10 @@ const options = {
 };
 await (await getMigrations(options)).runMigrations();
 const handler = toNodeHandler(betterAuth(options));
-createServer((request, response) => {
+const server = createServer((request, response) => {
   if (request.url === "/ready") return response.end("ready");
   return handler(request, response);
-}).listen(port, "127.0.0.1");
+});
+// Its connections wait while others have their turn.
+server.keepAliveTimeout = 0;
+server.listen(port, "127.0.0.1");
