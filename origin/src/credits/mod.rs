@@ -9,6 +9,7 @@ mod ledger;
 mod operation;
 mod routes;
 pub mod verification;
+mod writer;
 
 use std::{sync::Arc, time::Duration};
 
