@@ -142,8 +142,7 @@ pub async fn prove_password(
     let own = store::own(&mut *app.db.as_user(caller.user).await?).await?;
     let normalised = normalised(&own.email);
     let account = store::by_email(app.db.pool(), &normalised).await?;
-    let device = caller.session.to_string();
-    let attempt = Attempt::begin_on(app, &normalised, Some(&device), client).await?;
+    let attempt = Attempt::begin_signed_in(app, &normalised, caller.session).await?;
     // An account without a password gets its first one by a link.
     let phc = account.as_ref().map(|account| account.phc.clone());
     let comparison = app.passwords.compare(password, phc).await;
