@@ -3,8 +3,12 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
+    time::{Duration, Instant},
 };
 
 use argon2::{
@@ -19,6 +23,7 @@ use subtle::ConstantTimeEq;
 use tokio::{
     sync::{Semaphore, TryAcquireError},
     task,
+    time::sleep,
 };
 
 use crate::config::PasswordConfig;
@@ -79,14 +84,16 @@ impl Passwords {
             .password_workers
             .or_else(|| thread::available_parallelism().ok())
             .map_or(1, NonZeroUsize::get);
+        let begun = Instant::now();
+        let dummy = argon2.hash_password(b"the password of nobody")?;
+        let refusal = Refusal(AtomicU64::new(0));
+        refusal.at_least(2 * begun.elapsed());
         Ok(Self {
-            dummy: argon2
-                .hash_password(b"the password of nobody")?
-                .to_string()
-                .into(),
+            dummy: dummy.to_string().into(),
             hasher: Hasher {
                 argon2,
                 spare: Arc::default(),
+                refusal: Arc::new(refusal),
             },
             breaches: config
                 .breach_api_base
@@ -118,22 +125,32 @@ impl Passwords {
         phc: Option<String>,
     ) -> Result<Comparison, NotHashed> {
         let dummy = Arc::clone(&self.dummy);
-        self.run(move |hasher| {
-            let stored = phc.as_deref().unwrap_or(&dummy);
-            let current = hasher.current(stored);
-            let matches = match &current {
-                Some((salt, made)) => hasher.matches(&password, salt, made)?,
-                None => foreign::matches(&hasher.argon2, password.as_bytes(), stored)?,
-            };
-            if !matches || phc.is_none() {
-                return Ok(Comparison::Differs);
-            }
-            let rehashed = current.is_none().then(|| hasher.hash(&password));
-            Ok(Comparison::Matches {
-                rehashed: rehashed.transpose()?,
+        let (comparison, took) = self
+            .run(move |hasher| {
+                let begun = Instant::now();
+                let stored = phc.as_deref().unwrap_or(&dummy);
+                let current = hasher.current(stored);
+                let matches = match &current {
+                    Some((salt, made)) => hasher.matches(&password, salt, made)?,
+                    None => foreign::matches(&hasher.argon2, password.as_bytes(), stored)?,
+                };
+                let took = begun.elapsed();
+                if current.is_none() {
+                    hasher.refusal.at_least(took);
+                }
+                if !matches || phc.is_none() {
+                    return Ok((Comparison::Differs, took));
+                }
+                let rehashed = current.is_none().then(|| hasher.hash(&password));
+                let rehashed = rehashed.transpose()?;
+                Ok((Comparison::Matches { rehashed }, took))
             })
-        })
-        .await
+            .await?;
+        if comparison == Comparison::Differs {
+            // Without a place or a worker: whoever waits here was let through by the queue.
+            sleep(self.hasher.refusal.lasts().saturating_sub(took)).await;
+        }
+        Ok(comparison)
     }
 
     async fn run<T: Send + 'static>(
@@ -161,6 +178,27 @@ impl Passwords {
     }
 }
 
+/// How long comparing lasts at least when it ends in a refusal. Hashes of another service take another
+/// time than ours, which would tell whose account they are: a refusal lasts twice as long as a
+/// hash of ours did at the start, or as long as the slowest of another's has, and does so for
+/// every address.
+struct Refusal(AtomicU64);
+
+/// However slow a hash of another service is.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(1);
+
+impl Refusal {
+    fn at_least(&self, took: Duration) {
+        let micros = took.min(LONGEST_REFUSAL).as_micros();
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+        self.0.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    fn lasts(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// Hashes as it is done today.
 #[derive(Clone)]
 struct Hasher {
@@ -168,6 +206,7 @@ struct Hasher {
     /// Memory of hashes that are done, for at most as many as there are workers. To be given 19 MiB
     /// anew, page by page, is a part of the time that a hash takes.
     spare: Arc<Mutex<Vec<Vec<Block>>>>,
+    refusal: Arc<Refusal>,
 }
 
 impl Hasher {
