@@ -61,3 +61,11 @@ pub async fn meet(
         cookie: device.cookie(app),
     })
 }
+
+/// Gives the browser in which the acting user has set another password a name that is new, so that
+/// it is known at once and nobody's failures are counted of it; gives the `Set-Cookie`.
+pub async fn meet_anew(app: &App, db: &mut PgConnection, user: UserId) -> sqlx::Result<String> {
+    let device = DeviceId(*rim::random::<16>());
+    store::meet_device(db, user, &device.hash()).await?;
+    Ok(device.cookie(app))
+}

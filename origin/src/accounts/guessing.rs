@@ -10,11 +10,12 @@ use std::net::IpAddr;
 use axum::http::HeaderMap;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use shared::ids::SessionId;
 use sqlx::PgPool;
 
 use crate::{app::App, front::Client, sessions::cookie};
 
-use super::{DeviceId, Error, store};
+use super::{DeviceId, Error, store, store::Account};
 
 /// What failures are counted of.
 struct Counted {
@@ -52,74 +53,104 @@ const NETWORK: Counted = Counted {
 pub struct Attempt(Vec<Vec<u8>>);
 
 impl Attempt {
-    /// Begins an attempt at the password of an address, by a browser that shows these cookies.
+    /// Begins an attempt at the password of an address, by a browser that shows these cookies, and
+    /// gives the account to compare it with.
     pub async fn begin(
         app: &App,
         email_normalised: &str,
         headers: &HeaderMap,
         client: &Client,
-    ) -> Result<Self, Error> {
-        let device = client.device.map(DeviceId::hash);
-        let session = cookie::shown(&app.config.public_url, headers);
-        let (device, session) = (
-            device.as_ref().map(|hash| &hash[..]),
-            session.as_ref().map(|hash| &hash[..]),
-        );
-        let known = if device.or(session).is_some() {
-            store::known_device(app.db.pool(), email_normalised, device, session).await?
-        } else {
-            None
+    ) -> Result<(Self, Option<Account>), Error> {
+        let shown = |hash: [u8; 32]| {
+            let key = key(
+                app,
+                &DEVICE,
+                &by_device(email_normalised, &hex::encode(hash)),
+            );
+            store::ShownCookie { hash, key }
         };
-        let known = known.map(hex::encode);
-        Self::begin_on(app, email_normalised, known.as_deref(), client).await
+        let asked = store::Asked {
+            email_normalised,
+            device: client.device.map(DeviceId::hash).map(shown),
+            session: cookie::shown(&app.config.public_url, headers).map(shown),
+            device_free: scaled(app, &DEVICE),
+            device_forget_secs: DEVICE.forget_secs,
+            by_anybody: Counts::of(app, &by_somebody(email_normalised, client.address)),
+        };
+        let begun = store::begin_sign_in(app.db.pool(), &asked).await?;
+        Ok((Self::admit(begun.wait_secs, begun.counted)?, begun.account))
     }
 
-    /// Begins one by a device that the account knows, or by somebody.
-    pub async fn begin_on(
+    /// Begins one by somebody who is signed in: their session is a device that the account knows.
+    pub async fn begin_signed_in(
         app: &App,
         email_normalised: &str,
-        known_device: Option<&str>,
-        client: &Client,
+        session: SessionId,
     ) -> Result<Self, Error> {
-        let counted = match (known_device, client.address) {
-            (Some(device), _) => vec![(DEVICE, format!("{email_normalised}\n{device}"))],
-            (None, None) => vec![(ACCOUNT, email_normalised.to_owned())],
-            (None, Some(address)) => vec![
-                (ACCOUNT, email_normalised.to_owned()),
-                (ADDRESS, block(address, 32, 64)),
-                (NETWORK, block(address, 24, 48)),
-            ],
-        };
-        let keys: Vec<Vec<u8>> = counted
-            .iter()
-            .map(|(counted, value)| {
-                let key = &app.config.remembering.email_hash_key;
-                let mut mac = Hmac::<Sha256>::new_from_slice(key.as_slice())
-                    .expect("HMAC takes a key of any length");
-                mac.update(format!("failures\n{}\n{value}", counted.what).as_bytes());
-                mac.finalize().into_bytes()[..16].to_vec()
-            })
-            .collect();
-        let scale = i32::try_from(app.config.limit_scale).unwrap_or(i32::MAX);
-        let free: Vec<i32> = counted
-            .iter()
-            .map(|(counted, _)| counted.free.saturating_mul(scale))
-            .collect();
-        let forget_secs: Vec<i32> = counted
-            .iter()
-            .map(|(counted, _)| counted.forget_secs)
-            .collect();
-        let wait_secs = store::begin_attempt(app.db.pool(), &keys, &free, &forget_secs).await?;
+        let counted = [(DEVICE, by_device(email_normalised, &session.to_string()))];
+        let counts = Counts::of(app, &counted);
+        let wait_secs = store::begin_attempt(app.db.pool(), &counts).await?;
+        Self::admit(wait_secs, counts.keys)
+    }
+
+    fn admit(wait_secs: u32, counted: Vec<Vec<u8>>) -> Result<Self, Error> {
         if wait_secs > 0 {
             return Err(Error::TooManyFailures { wait_secs });
         }
-        Ok(Self(keys))
+        Ok(Self(counted))
     }
 
     /// It was no failure: the password was right, or nobody has compared it.
     pub async fn forgive(self, db: &PgPool) -> sqlx::Result<()> {
         store::forgive(db, &self.0).await
     }
+}
+
+/// What failures are counted by, as the database takes it.
+pub struct Counts {
+    /// Keyed hashes: the table of failures names nobody.
+    pub keys: Vec<Vec<u8>>,
+    pub free: Vec<i32>,
+    pub forget_secs: Vec<i32>,
+}
+
+impl Counts {
+    fn of(app: &App, counted: &[(Counted, String)]) -> Self {
+        Self {
+            keys: counted
+                .iter()
+                .map(|(what, value)| key(app, what, value))
+                .collect(),
+            free: counted.iter().map(|(what, _)| scaled(app, what)).collect(),
+            forget_secs: counted.iter().map(|(what, _)| what.forget_secs).collect(),
+        }
+    }
+}
+
+fn scaled(app: &App, counted: &Counted) -> i32 {
+    let scale = i32::try_from(app.config.limit_scale).unwrap_or(i32::MAX);
+    counted.free.saturating_mul(scale)
+}
+
+fn by_device(email_normalised: &str, device: &str) -> String {
+    format!("{email_normalised}\n{device}")
+}
+
+fn by_somebody(email_normalised: &str, address: Option<IpAddr>) -> Vec<(Counted, String)> {
+    let mut counted = vec![(ACCOUNT, email_normalised.to_owned())];
+    if let Some(address) = address {
+        counted.push((ADDRESS, block(address, 32, 64)));
+        counted.push((NETWORK, block(address, 24, 48)));
+    }
+    counted
+}
+
+fn key(app: &App, counted: &Counted, value: &str) -> Vec<u8> {
+    let key = &app.config.remembering.email_hash_key;
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(key.as_slice()).expect("HMAC takes a key of any length");
+    mac.update(format!("failures\n{}\n{value}", counted.what).as_bytes());
+    mac.finalize().into_bytes()[..16].to_vec()
 }
 
 /// The block of addresses that an address is in.

@@ -1,16 +1,29 @@
 //! Password hashing off the async threads, a bounded number at once and a bounded number
 //! waiting: past that, callers are told to come back, and the process never piles up.
 
-use std::{num::NonZeroUsize, sync::Arc, thread};
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use argon2::{
-    Algorithm, Argon2, Params, PasswordHasher, Version,
-    password_hash::{Error, phc::PasswordHash},
+    Algorithm, Argon2, Block, Params, PasswordHasher, Version,
+    password_hash::{
+        Error,
+        phc::{Output, PasswordHash, Salt},
+    },
 };
 use shared::api::Password;
+use subtle::ConstantTimeEq;
 use tokio::{
     sync::{Semaphore, TryAcquireError},
     task,
+    time::sleep,
 };
 
 use crate::config::PasswordConfig;
@@ -23,7 +36,7 @@ use super::{
 /// Hashes and verifies passwords with argon2id.
 #[derive(Clone)]
 pub struct Passwords {
-    argon2: Argon2<'static>,
+    hasher: Hasher,
     /// A hash that no password has, for accounts that are not there.
     dummy: Arc<str>,
     /// What knows the passwords of breaches, where there is one.
@@ -71,12 +84,17 @@ impl Passwords {
             .password_workers
             .or_else(|| thread::available_parallelism().ok())
             .map_or(1, NonZeroUsize::get);
+        let begun = Instant::now();
+        let dummy = argon2.hash_password(b"the password of nobody")?;
+        let refusal = Refusal(AtomicU64::new(0));
+        refusal.at_least(2 * begun.elapsed());
         Ok(Self {
-            dummy: argon2
-                .hash_password(b"the password of nobody")?
-                .to_string()
-                .into(),
-            argon2,
+            dummy: dummy.to_string().into(),
+            hasher: Hasher {
+                argon2,
+                spare: Arc::default(),
+                refusal: Arc::new(refusal),
+            },
             breaches: config
                 .breach_api_base
                 .as_ref()
@@ -97,7 +115,7 @@ impl Passwords {
         if is_known {
             return Err(NotHashed::TooCommon);
         }
-        self.run(move |argon2| hash(argon2, &password)).await
+        self.run(move |hasher| hasher.hash(&password)).await
     }
 
     /// Compares with an account's hash, or for as long with nobody's.
@@ -107,22 +125,37 @@ impl Passwords {
         phc: Option<String>,
     ) -> Result<Comparison, NotHashed> {
         let dummy = Arc::clone(&self.dummy);
-        self.run(move |argon2| {
-            let stored = phc.as_deref().unwrap_or(&dummy);
-            if !foreign::matches(argon2, password.as_bytes(), stored)? || phc.is_none() {
-                return Ok(Comparison::Differs);
-            }
-            let rehashed = (!is_current(argon2.params(), stored)).then(|| hash(argon2, &password));
-            Ok(Comparison::Matches {
-                rehashed: rehashed.transpose()?,
+        let (comparison, took) = self
+            .run(move |hasher| {
+                let begun = Instant::now();
+                let stored = phc.as_deref().unwrap_or(&dummy);
+                let current = hasher.current(stored);
+                let matches = match &current {
+                    Some((salt, made)) => hasher.matches(&password, salt, made)?,
+                    None => foreign::matches(&hasher.argon2, password.as_bytes(), stored)?,
+                };
+                let took = begun.elapsed();
+                if current.is_none() {
+                    hasher.refusal.at_least(took);
+                }
+                if !matches || phc.is_none() {
+                    return Ok((Comparison::Differs, took));
+                }
+                let rehashed = current.is_none().then(|| hasher.hash(&password));
+                let rehashed = rehashed.transpose()?;
+                Ok((Comparison::Matches { rehashed }, took))
             })
-        })
-        .await
+            .await?;
+        if comparison == Comparison::Differs {
+            // Without a place or a worker: whoever waits here was let through by the queue.
+            sleep(self.hasher.refusal.lasts().saturating_sub(took)).await;
+        }
+        Ok(comparison)
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Argon2<'static>) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Hasher) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, NotHashed> {
         let place = match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => place,
@@ -134,10 +167,10 @@ impl Passwords {
             .acquire_owned()
             .await
             .map_err(|_| NotHashed::QueueFull)?;
-        let argon2 = self.argon2.clone();
+        let hasher = self.hasher.clone();
         // The permits go along: a caller who leaves does not make room while his work is still done.
         let done = task::spawn_blocking(move || {
-            let result = work(&argon2);
+            let result = work(&hasher);
             drop((worker, place));
             result
         });
@@ -145,16 +178,151 @@ impl Passwords {
     }
 }
 
-fn hash(argon2: &Argon2<'_>, password: &Password) -> Result<String, Error> {
-    Ok(argon2.hash_password(password.as_bytes())?.to_string())
+/// How long comparing lasts at least when it ends in a refusal. Hashes of another service take another
+/// time than ours, which would tell whose account they are: a refusal lasts twice as long as a
+/// hash of ours did at the start, or as long as the slowest of another's has, and does so for
+/// every address.
+struct Refusal(AtomicU64);
+
+/// However slow a hash of another service is.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(1);
+
+impl Refusal {
+    fn at_least(&self, took: Duration) {
+        let micros = took.min(LONGEST_REFUSAL).as_micros();
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+        self.0.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    fn lasts(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
 }
 
-fn is_current(params: &Params, stored: &str) -> bool {
-    PasswordHash::new(stored).is_ok_and(|stored| {
-        stored.algorithm == argon2::ARGON2ID_IDENT
-            && Params::try_from(&stored).is_ok_and(|stored| {
-                (stored.m_cost(), stored.t_cost(), stored.p_cost())
-                    == (params.m_cost(), params.t_cost(), params.p_cost())
-            })
-    })
+/// Hashes as it is done today.
+#[derive(Clone)]
+struct Hasher {
+    argon2: Argon2<'static>,
+    /// Memory of hashes that are done, for at most as many as there are workers. To be given 19 MiB
+    /// anew, page by page, is a part of the time that a hash takes.
+    spare: Arc<Mutex<Vec<Vec<Block>>>>,
+    refusal: Arc<Refusal>,
+}
+
+impl Hasher {
+    fn hash(&self, password: &Password) -> Result<String, Error> {
+        Ok(self.argon2.hash_password(password.as_bytes())?.to_string())
+    }
+
+    /// The salt and the output of a hash that is as they are made today.
+    fn current(&self, stored: &str) -> Option<(Salt, Output)> {
+        let (stored, params) = (PasswordHash::new(stored).ok()?, self.argon2.params());
+        let theirs = Params::try_from(&stored).ok()?;
+        let is_current = stored.algorithm == argon2::ARGON2ID_IDENT
+            && stored.version == Some(Version::V0x13.into())
+            && theirs.data().is_empty()
+            && (theirs.m_cost(), theirs.t_cost(), theirs.p_cost())
+                == (params.m_cost(), params.t_cost(), params.p_cost());
+        stored
+            .salt
+            .zip(stored.hash)
+            .filter(|(_, made)| is_current && made.len() == Params::DEFAULT_OUTPUT_LEN)
+    }
+
+    /// Whether this password makes this output, compared in constant time.
+    fn matches(&self, password: &Password, salt: &Salt, made: &Output) -> Result<bool, Error> {
+        let spare = self.spare().pop();
+        let mut memory =
+            spare.unwrap_or_else(|| vec![Block::new(); self.argon2.params().block_count()]);
+        let mut output = vec![0; made.len()];
+        let hashed = self.argon2.hash_password_into_with_memory(
+            password.as_bytes(),
+            salt,
+            &mut output,
+            &mut memory,
+        );
+        self.spare().push(memory);
+        hashed?;
+        Ok(output.as_slice().ct_eq(made.as_bytes()).into())
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<Block>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use clap::Parser;
+    use futures_util::{FutureExt, future::join_all};
+
+    use shared::api::{self, Login};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        passwords: PasswordConfig,
+    }
+
+    fn passwords() -> Passwords {
+        let flags = Flags::parse_from([
+            "origin",
+            "--argon2-memory-kib=64",
+            "--argon2-passes=1",
+            "--password-workers=1",
+            "--password-queue=9",
+        ]);
+        Passwords::new(&flags.passwords).expect("good parameters")
+    }
+
+    fn password(text: &str) -> Password {
+        let body = format!(r#"{{"email": "ada@example.org", "password": "{text}"}}"#);
+        let login: Login = api::parse(body.as_bytes()).expect("a body");
+        login.password
+    }
+
+    #[tokio::test]
+    async fn hashes_take_turns_with_one_memory_and_do_not_mix() {
+        let passwords = passwords();
+        let texts: Vec<String> = (0..5)
+            .map(|number| format!("horse number {number}"))
+            .collect();
+        let hash = texts.iter().map(|text| passwords.hash(password(text)));
+        let hashes = join_all(hash).await;
+        let pairs = texts.iter().zip(&hashes).map(|(text, phc)| {
+            let phc = phc.as_ref().expect("a hash").clone();
+            passwords.compare(password(text), Some(phc))
+        });
+        for compared in join_all(pairs).await {
+            assert_eq!(
+                compared.expect("compared"),
+                Comparison::Matches { rehashed: None }
+            );
+        }
+        for text in &texts[1..] {
+            let phc = hashes[0].as_ref().expect("a hash").clone();
+            let compared = passwords.compare(password(text), Some(phc)).await;
+            assert_eq!(compared.expect("compared"), Comparison::Differs);
+        }
+        assert_eq!(passwords.hasher.spare().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_leaves_while_he_waits_makes_room() {
+        let passwords = passwords();
+        let worker = passwords.workers.acquire().await.expect("a worker");
+        {
+            let mut waits = pin!(passwords.compare(password("correct horse"), None));
+            assert!(waits.as_mut().now_or_never().is_none());
+            assert_eq!(passwords.places.available_permits(), 9);
+        }
+        assert_eq!(passwords.places.available_permits(), 10);
+        drop(worker);
+        let compared = passwords.compare(password("correct horse"), None).await;
+        assert_eq!(compared.expect("compared"), Comparison::Differs);
+    }
 }

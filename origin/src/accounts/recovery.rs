@@ -1,6 +1,11 @@
 //! Setting another password: by a link in a mail, where it is forgotten, or by the one it is.
 
-use axum::{Json, extract::State, http::StatusCode, response::Response};
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{AppendHeaders, IntoResponse, Response},
+};
 use chrono::{DateTime, Utc};
 use shared::{
     api::{ChangePassword, Done, Password, ResetPassword},
@@ -21,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    Error,
+    Error, device,
     following::{Followed, Link, tell, token},
     guessing::Attempt,
     passwords::Comparison,
@@ -85,9 +90,12 @@ pub async fn reset_password(
         tell_of_change(&app, &mut transaction, user, "password_reset", &client).await?;
         sessions::revoke_all(&mut transaction).await?;
         store::forget_devices(&mut transaction).await?;
+        // Whoever guesses at the account does not slow its owner down with the new password.
+        let cookie = device::meet_anew(&app, &mut transaction, user).await?;
         revocations::append_user(&mut transaction, user).await?;
         transaction.commit().await?;
-        Ok(followed.done(by, "The new password is set"))
+        let done = followed.done(by, "The new password is set");
+        Ok((AppendHeaders([(header::SET_COOKIE, cookie)]), done).into_response())
     };
     tell(by, answer.await)
 }
@@ -142,8 +150,7 @@ pub async fn prove_password(
     let own = store::own(&mut *app.db.as_user(caller.user).await?).await?;
     let normalised = normalised(&own.email);
     let account = store::by_email(app.db.pool(), &normalised).await?;
-    let device = caller.session.to_string();
-    let attempt = Attempt::begin_on(app, &normalised, Some(&device), client).await?;
+    let attempt = Attempt::begin_signed_in(app, &normalised, caller.session).await?;
     // An account without a password gets its first one by a link.
     let phc = account.as_ref().map(|account| account.phc.clone());
     let comparison = app.passwords.compare(password, phc).await;

@@ -132,10 +132,7 @@ async fn login(
     Body(body): Body<Login>,
 ) -> Result<Entry, Failure> {
     let normalised = body.email.normalised();
-    let account = store::by_email(app.db.pool(), &normalised)
-        .await
-        .map_err(Error::from)?;
-    let attempt = Attempt::begin(&app, &normalised, &headers, &client).await?;
+    let (attempt, account) = Attempt::begin(&app, &normalised, &headers, &client).await?;
     let phc = account.as_ref().map(|account| account.phc.clone());
     let comparison = app.passwords.compare(body.password, phc).await;
     if !matches!(comparison, Ok(Comparison::Differs)) {

@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::front::Client;
 
-use super::Error;
+use super::{Error, guessing::Counts};
 
 /// How many devices an account is known by, the latest ones.
 const MOST_DEVICES: i64 = 100;
@@ -198,32 +198,23 @@ pub async fn confirm_email(
 /// Writes down that the acting user signs in with a device. Says whether that is news: a device that
 /// is not known, of somebody who has had a session before.
 pub async fn meet_device(db: &mut PgConnection, user: UserId, hash: &[u8]) -> sqlx::Result<bool> {
-    let met = sqlx::query!(
-        "UPDATE auth.devices SET last_seen_at = now() WHERE device_hash = $1",
-        hash
-    )
-    .execute(&mut *db)
-    .await?;
-    if met.rows_affected() > 0 {
-        return Ok(false);
-    }
-    sqlx::query!(
-        "DELETE FROM auth.devices WHERE device_hash IN
-             (SELECT device_hash FROM auth.devices ORDER BY last_seen_at DESC OFFSET $1)",
+    sqlx::query_scalar!(
+        r#"WITH forgotten AS (
+               DELETE FROM auth.devices WHERE device_hash IN (
+                   SELECT device_hash FROM auth.devices WHERE device_hash <> $2
+                   ORDER BY last_seen_at DESC OFFSET $3)
+           ), met AS (
+               INSERT INTO auth.devices (user_id, device_hash) VALUES ($1, $2)
+               ON CONFLICT (user_id, device_hash) DO UPDATE SET last_seen_at = now()
+           )
+           SELECT NOT EXISTS (SELECT FROM auth.devices WHERE device_hash = $2)
+                  AND EXISTS (SELECT FROM auth.sessions) AS "is_new!""#,
+        user.uuid(),
+        hash,
         MOST_DEVICES - 1
     )
-    .execute(&mut *db)
-    .await?;
-    sqlx::query!(
-        "INSERT INTO auth.devices (user_id, device_hash) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-        user.uuid(),
-        hash
-    )
-    .execute(&mut *db)
-    .await?;
-    sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM auth.sessions) AS "is_known!""#)
-        .fetch_one(db)
-        .await
+    .fetch_one(db)
+    .await
 }
 
 /// Takes away what the acting user's account says of its person.
@@ -252,36 +243,101 @@ pub async fn set_hash(db: &mut PgConnection, user: UserId, phc: &str) -> sqlx::R
     Ok(())
 }
 
-/// The cookie, of those that a browser shows (as hashes), by which an address's account knows it.
-pub async fn known_device(
-    db: &PgPool,
-    email_normalised: &str,
-    device_hash: Option<&[u8]>,
-    session_hash: Option<&[u8]>,
-) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar!(
-        "SELECT auth.known_device($1, $2, $3)",
-        email_normalised,
-        device_hash,
-        session_hash
+/// A cookie that a browser shows.
+pub struct ShownCookie {
+    /// As the database has it.
+    pub hash: [u8; 32],
+    /// What failures of its browser are counted by, where the account knows it.
+    pub key: Vec<u8>,
+}
+
+/// An attempt to sign in, before its password is compared.
+pub struct Asked<'a> {
+    pub email_normalised: &'a str,
+    pub device: Option<ShownCookie>,
+    pub session: Option<ShownCookie>,
+    pub device_free: i32,
+    pub device_forget_secs: i32,
+    /// What counts where the account does not know the browser.
+    pub by_anybody: Counts,
+}
+
+/// What came of it.
+pub struct Begun {
+    /// How many seconds to wait before it may be made, or 0.
+    pub wait_secs: u32,
+    /// The keys of which it counts as a failure.
+    pub counted: Vec<Vec<u8>>,
+    /// Whose password is compared.
+    pub account: Option<Account>,
+}
+
+/// Begins an attempt to sign in, in one call.
+pub async fn begin_sign_in(db: &PgPool, asked: &Asked<'_>) -> sqlx::Result<Begun> {
+    let (device, session) = (asked.device.as_ref(), asked.session.as_ref());
+    let row = sqlx::query!(
+        r#"SELECT ceil(wait_secs)::integer AS "wait_secs!", counted AS "counted!",
+                  id, email, name, role, status, email_verified, phc, changed_at
+           FROM auth.begin_sign_in($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"#,
+        asked.email_normalised,
+        device.map(|cookie| &cookie.hash[..]),
+        session.map(|cookie| &cookie.hash[..]),
+        device.map(|cookie| &cookie.key[..]),
+        session.map(|cookie| &cookie.key[..]),
+        asked.device_free,
+        asked.device_forget_secs,
+        &asked.by_anybody.keys,
+        &asked.by_anybody.free,
+        &asked.by_anybody.forget_secs,
     )
     .fetch_one(db)
-    .await
+    .await?;
+    let account = match (
+        row.id,
+        row.email,
+        row.role,
+        row.status,
+        row.email_verified,
+        row.phc,
+        row.changed_at,
+    ) {
+        (
+            Some(id),
+            Some(email),
+            Some(role_text),
+            Some(status),
+            Some(email_verified),
+            Some(phc),
+            Some(changed_at),
+        ) => Some(Account {
+            user: User {
+                id: id.into(),
+                email,
+                name: row.name,
+                email_verified,
+                role: role(&role_text)?,
+            },
+            is_active: status == "active",
+            phc,
+            changed_at,
+        }),
+        _ => None,
+    };
+    Ok(Begun {
+        wait_secs: row.wait_secs.unsigned_abs(),
+        counted: row.counted,
+        account,
+    })
 }
 
 /// Begins an attempt that counts as a failure of each key; how many seconds to wait before it may
 /// be made, or 0.
-pub async fn begin_attempt(
-    db: &PgPool,
-    keys: &[Vec<u8>],
-    free: &[i32],
-    forget_secs: &[i32],
-) -> sqlx::Result<u32> {
+pub async fn begin_attempt(db: &PgPool, counts: &Counts) -> sqlx::Result<u32> {
     let wait_secs = sqlx::query_scalar!(
         r#"SELECT ceil(auth.begin_attempt($1, $2, $3))::integer AS "wait_secs!""#,
-        keys,
-        free,
-        forget_secs
+        &counts.keys,
+        &counts.free,
+        &counts.forget_secs
     )
     .fetch_one(db)
     .await?;

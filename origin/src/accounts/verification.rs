@@ -104,7 +104,7 @@ async fn insist(
     }
     let password = password.ok_or(Error::OtherBrowser)?;
     let email = normalised(&followed.holder.user.email);
-    let attempt = Attempt::begin(app, &email, headers, client).await?;
+    let (attempt, _) = Attempt::begin(app, &email, headers, client).await?;
     let comparison = app.passwords.compare(password, phc.clone()).await;
     if matches!(comparison, Ok(Comparison::Differs)) {
         store::record_failure(app.db.pool(), Some(user), client).await?;

@@ -18,7 +18,8 @@ pub use outbox::{SENDERS, send_next, tend, watch};
 pub use store::{ask, enqueue};
 pub use transport::SmtpUrl;
 
-/// The most letters with links for one account in an hour, whoever asks and from wherever.
+/// The most letters with links of one purpose for one account in an hour, whoever asks and from
+/// wherever.
 const LINKS_AN_HOUR: u32 = 20;
 
 /// Why there is no mail.
@@ -79,7 +80,25 @@ pub struct Mail {
     transport: Transport,
     /// Something was put into the queue by this process.
     wake: Notify,
-    links: Limit<UserId>,
+    links: Quotas,
+}
+
+/// A quota for each purpose: whoever asks for links to sign in by uses up nobody's links to reset a
+/// password.
+struct Quotas {
+    verify: Limit<UserId>,
+    reset: Limit<UserId>,
+    magic: Limit<UserId>,
+}
+
+impl Quotas {
+    const fn of(&self, purpose: Purpose) -> &Limit<UserId> {
+        match purpose {
+            Purpose::Verify => &self.verify,
+            Purpose::Reset => &self.reset,
+            Purpose::Magic => &self.magic,
+        }
+    }
 }
 
 impl Mail {
@@ -93,11 +112,17 @@ impl Mail {
         let quota = Quota {
             limit: LINKS_AN_HOUR,
             period_secs: 60 * 60,
-        };
+        }
+        .scaled(limit_scale);
+        let limit = move |name| Limit::new(name, quota, redis.clone());
         Some(Self {
             transport: Transport::new(config)?,
             wake: Notify::new(),
-            links: Limit::new("mail", quota.scaled(limit_scale), redis),
+            links: Quotas {
+                verify: limit("mail-verify"),
+                reset: limit("mail-reset"),
+                magic: limit("mail-magic"),
+            },
         })
     }
 

@@ -104,6 +104,7 @@ async fn compose(app: &App, mail: &Mail, due: &Due) -> sqlx::Result<Option<Lette
     let admitted = due.attempts > 1
         || mail
             .links
+            .of(purpose)
             .admit(to.user, rim::now())
             .await
             .decision

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    post_office::{FORGOT, NEW_PASSWORD, RESET},
+    post_office::{FORGOT, MAGIC, NEW_PASSWORD, RESET},
     support::{Origin, count},
 };
 
@@ -252,4 +252,9 @@ async fn nobody_is_drowned_in_links(db: PgPool) {
     while send(&origin).await {}
     assert_eq!(server.letters().len(), 20);
     assert_eq!(count(&db, WAITING).await, 0);
+    // What a stranger asks for uses up nothing else.
+    let body = json!({"email": "ada@example.org"});
+    origin.post(MAGIC, None, &body).await;
+    while send(&origin).await {}
+    assert_eq!(server.letters().len(), 21);
 }

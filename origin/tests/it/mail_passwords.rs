@@ -60,6 +60,32 @@ async fn a_reset_signs_every_device_out_and_tells_the_owner(db: PgPool) {
     assert_eq!(count(&db, events).await, 1);
 }
 
+/// Whoever guesses at an account slows down strangers, and not its owner in the browser that resets,
+/// whose own failures from before are forgotten too.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn who_resets_the_password_gets_in_with_it_whoever_guesses(db: PgPool) {
+    let flags = ["--require-email-verification=true", "--limit-scale=1"];
+    let office = PostOffice::open_with(&db, &flags).await;
+    office.join("ada@example.org").await;
+    let mut browser = Browser::default();
+    let right = json!({"email": "ada@example.org", "password": PASSWORD});
+    office.post(&mut browser, LOGIN, &right).await;
+    let token = office.link(FORGOT, "ada@example.org").await;
+    let wrong = json!({"email": "ada@example.org", "password": "wrong horse"});
+    for _ in 0..20 {
+        office.origin.post(LOGIN, None, &wrong).await;
+        office.post(&mut browser, LOGIN, &wrong).await;
+    }
+    let body = json!({"token": token, "newPassword": NEW_PASSWORD});
+    let answer = office.post(&mut browser, RESET, &body).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let new = json!({"email": "ada@example.org", "password": NEW_PASSWORD});
+    let stranger = office.origin.post(LOGIN, None, &new).await;
+    stranger.is_problem(429, "RATE_LIMITED");
+    let owner = office.post(&mut browser, LOGIN, &new).await;
+    assert_eq!(owner.status, StatusCode::OK, "{owner:?}");
+}
+
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn the_page_of_a_reset_does_it_too(db: PgPool) {
     let office = PostOffice::open(&db).await;

@@ -149,6 +149,7 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
             "auth.account_by_email",
             "auth.ask_for_mail",
             "auth.begin_attempt",
+            "auth.begin_sign_in",
             "auth.claim_mail",
             "auth.confirm_email",
             "auth.delete_account",
