@@ -9,6 +9,7 @@ use tokio::time::{interval, sleep, timeout};
 
 use crate::{
     app::App,
+    db::NotWriting,
     links::{self, Purpose, Secret},
     rim,
 };
@@ -113,7 +114,11 @@ async fn compose(app: &App, mail: &Mail, due: &Due) -> sqlx::Result<Option<Lette
         return Ok(None);
     }
     let secret = Secret::new();
-    let mut transaction = app.db.as_user(to.user).await?;
+    let mut transaction = match app.db.writing_as(to.user).await {
+        Ok(transaction) => transaction,
+        Err(NotWriting::NotActive) => return Ok(None),
+        Err(NotWriting::Database(error)) => return Err(error),
+    };
     let redirect_to = due.redirect_to.as_deref();
     links::keep(
         &mut transaction,
