@@ -22,7 +22,7 @@ use crate::{
 };
 
 use super::{
-    Error, hash, prove, recovery, store,
+    Error, PATIENCE, hash, prove, recovery, store,
     totp::{self, Totp},
 };
 
@@ -87,7 +87,8 @@ async fn begin(
     Ok(Json(totp.enrolment(issuer, &user.email)))
 }
 
-/// Turns it on for who shows that their app has the secret.
+/// Turns it on for who shows that their app has the secret. After a few wrong codes it must be
+/// begun anew: guessing gets nobody there.
 async fn confirm(
     State(app): State<App>,
     caller: Caller,
@@ -95,8 +96,8 @@ async fn confirm(
     Body(body): Body<ShowCode>,
 ) -> Result<Json<RecoveryCodes>, Failure> {
     let mut transaction = app.db.writing_as(caller.user).await?;
-    let sealed = store::lock_begun(&mut transaction).await?;
-    let sealed = sealed.ok_or(Error::NotBegun)?;
+    let begun = store::lock_begun(&mut transaction).await?;
+    let (sealed, failures) = begun.ok_or(Error::NotBegun)?;
     let sealing = &app.config.sealing.key_encryption_key;
     let step = match &body.code {
         MfaCode::Totp(digits) => {
@@ -105,6 +106,11 @@ async fn confirm(
         MfaCode::Recovery(_) => None,
     };
     let Some(step) = step else {
+        if failures + 1 < PATIENCE {
+            store::count_failure(&mut transaction, failures + 1, 0).await?;
+        } else {
+            store::forget_begun(&mut transaction).await?;
+        }
         let session = Some(caller.session);
         sessions::record_failure(
             &mut transaction,

@@ -168,6 +168,7 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
             "auth.sweep_failures",
             "auth.sweep_revocations",
             "auth.sweep_security",
+            "auth.withdraw_ended",
             "auth.withdraw_key",
             "auth.withdraw_tokens",
             "credits.balance",
