@@ -89,6 +89,8 @@ async fn compose(app: &App, mail: &Mail, due: &Due) -> sqlx::Result<Option<Lette
     let Some(to) = &due.to else { return Ok(None) };
     let purpose = match (due.kind, &due.sign_in) {
         (Kind::Link(purpose), _) => purpose,
+        // Somebody else's address, perhaps, who has nothing to do with the account.
+        _ if !to.email_verified => return Ok(None),
         (Kind::PasswordChanged, _) => {
             return Ok(Some(Letter::password_changed(to, due.created_at)));
         }
