@@ -22,6 +22,17 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// what a client no longer waits for does not go on.
 const OPTIONS: [(&str, &str); 2] = [("role", "tollgate_app"), ("statement_timeout", "8s")];
 
+/// Why nothing may be written that acts for somebody.
+#[derive(Debug, thiserror::Error)]
+pub enum NotWriting {
+    /// Their account was deleted or disabled meanwhile.
+    #[error("the account is gone or disabled")]
+    NotActive,
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
 /// Connections under the runtime role.
 #[derive(Clone)]
 pub struct Db {
@@ -58,11 +69,29 @@ impl Db {
         &self.pool
     }
 
-    /// A transaction that sees and touches `user`'s rows alone.
+    /// A transaction that sees `user`'s rows alone, to read them.
     pub async fn as_user(&self, user: UserId) -> sqlx::Result<Transaction<'static, Postgres>> {
         // One trip. An id is hexadecimal digits and dashes, so it may stand in the text.
         let begin = format!(r#"BEGIN; SET LOCAL tollgate."user" = '{user}'"#);
         self.pool.begin_with(AssertSqlSafe(begin)).await
+    }
+
+    /// A transaction that sees and touches `user`'s rows alone, and that may write: nobody else
+    /// changes anything of theirs until it ends, and they are not gone meanwhile.
+    pub async fn writing_as(
+        &self,
+        user: UserId,
+    ) -> Result<Transaction<'static, Postgres>, NotWriting> {
+        let mut transaction = self.pool.begin().await?;
+        let is_active =
+            sqlx::query_scalar!(r#"SELECT auth.act_for($1) AS "is_active!""#, user.uuid())
+                .fetch_one(&mut *transaction)
+                .await?;
+        if is_active {
+            Ok(transaction)
+        } else {
+            Err(NotWriting::NotActive)
+        }
     }
 
     /// Whether the schema is the one that this build needs.

@@ -101,6 +101,15 @@ impl From<Refusal> for Error {
     }
 }
 
+impl From<db::NotWriting> for Error {
+    fn from(why: db::NotWriting) -> Self {
+        match why {
+            db::NotWriting::NotActive => sessions::Error::Disabled.into(),
+            db::NotWriting::Database(error) => error.into(),
+        }
+    }
+}
+
 impl Error {
     fn problem(&self) -> Problem {
         match self {

@@ -21,7 +21,7 @@ pub async fn leave(
     Body(body): Body<Leave>,
 ) -> Result<impl IntoResponse, Failure> {
     let since = prove_password(&app, caller, body.password, &client).await?;
-    let mut transaction = app.db.as_user(caller.user).await?;
+    let mut transaction = app.db.writing_as(caller.user).await?;
     if !store::still_has_password(&mut transaction, since).await? {
         return Err(Error::InvalidCredentials.into());
     }

@@ -70,7 +70,7 @@ pub async fn sign_in(
         if by == By::Program && !Deed::Asked(&email).was_done(&app, &headers, rim::now()) {
             return Err(Error::OtherBrowser.into());
         }
-        let mut transaction = app.db.as_user(followed.holder.user.id).await?;
+        let mut transaction = app.db.writing_as(followed.holder.user.id).await?;
         // First, since confirming may void every link.
         followed.take(&mut transaction).await?;
         let user = &mut followed.holder.user;

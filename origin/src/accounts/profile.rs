@@ -24,7 +24,7 @@ pub async fn change(
     client: Client,
     Body(body): Body<ChangeProfile>,
 ) -> Result<Json<Profile>, Failure> {
-    let mut transaction = app.db.as_user(caller.user).await?;
+    let mut transaction = app.db.writing_as(caller.user).await?;
     store::change_profile(&mut transaction, &body).await?;
     let session = Some(caller.session);
     sessions::record(

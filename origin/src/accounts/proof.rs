@@ -5,7 +5,7 @@ use sha2::Sha256;
 use shared::api::User;
 use sqlx::PgConnection;
 
-use crate::{app::App, config::Key, links, revocations, second_factor, sessions};
+use crate::{app::App, config::Key, links, second_factor, sessions};
 
 use super::store;
 
@@ -22,6 +22,11 @@ pub enum Shown {
 ///
 /// Anybody may have registered somebody else's address. So whoever shows by mail alone that it is
 /// theirs gets the account without anything that its registrant could still come in by.
+///
+/// A confirmed second factor stays and is asked for: reading mail gets nobody past it.
+///
+/// The sessions that this ends go out in the feed at the end of the transaction, which is the
+/// caller's: [`crate::revocations::append_ended`], or `append_user`.
 pub async fn confirm(
     app: &App,
     db: &mut PgConnection,
@@ -41,11 +46,10 @@ pub async fn confirm(
         store::remove_password(db).await?;
         sessions::revoke_all(db).await?;
         links::void_all(db).await?;
-        second_factor::remove(db).await?;
+        second_factor::forget_begun(db).await?;
         store::forget_devices(db).await?;
         store::forget_profile(db).await?;
         user.name = None;
-        revocations::append_user(db, user.id).await?;
     }
     user.email_verified = true;
     Ok(())

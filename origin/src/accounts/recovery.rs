@@ -80,7 +80,7 @@ pub async fn reset_password(
             .await
             .map_err(Error::from)?;
         let user = followed.holder.user.id;
-        let mut transaction = app.db.as_user(user).await?;
+        let mut transaction = app.db.writing_as(user).await?;
         followed.take(&mut transaction).await?;
         let holder = &mut followed.holder.user;
         proof::confirm(&app, &mut transaction, holder, Shown::ByMailAlone).await?;
@@ -113,7 +113,7 @@ pub async fn change_password(
         .hash(body.new_password)
         .await
         .map_err(Error::from)?;
-    let mut transaction = app.db.as_user(caller.user).await?;
+    let mut transaction = app.db.writing_as(caller.user).await?;
     // A reset meanwhile has the last word.
     if !store::still_has_password(&mut transaction, since).await? {
         return Err(Error::InvalidCredentials.into());

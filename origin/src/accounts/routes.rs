@@ -153,7 +153,7 @@ async fn login(
         return Err(Error::EmailNotVerified.into());
     }
 
-    let mut transaction = app.db.as_user(account.user.id).await?;
+    let mut transaction = app.db.writing_as(account.user.id).await?;
     if !store::still_has_password(&mut transaction, account.changed_at).await? {
         return Err(Error::InvalidCredentials.into());
     }

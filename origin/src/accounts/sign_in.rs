@@ -16,7 +16,7 @@ use crate::{
     front::Client,
     mail::{self, Kind},
     pages::{self, Note},
-    rim, second_factor,
+    revocations, rim, second_factor,
     sessions::{self, NewSession},
 };
 
@@ -81,7 +81,8 @@ impl Entry {
     }
 }
 
-/// Lets somebody in who needs no second step, in a transaction that acts for them.
+/// Lets somebody in who needs no second step, in a transaction that acts for them. It is the last
+/// thing that this does: it may append to the feed of revocations.
 pub async fn enter(
     app: &App,
     db: &mut PgConnection,
@@ -89,12 +90,16 @@ pub async fn enter(
     client: &Client,
 ) -> Result<Entry, Failure> {
     match second_factor::ask(db, &arrival, client).await? {
-        Some(asked) => Ok(Entry::SecondStep(asked)),
+        Some(asked) => {
+            revocations::append_ended(db).await?;
+            Ok(Entry::SecondStep(asked))
+        }
         None => let_in(app, db, arrival, client).await,
     }
 }
 
-/// Lets somebody in who has proved all that they must, in a transaction that acts for them.
+/// Lets somebody in who has proved all that they must, as the last thing that a transaction does
+/// that acts for them.
 pub async fn let_in(
     app: &App,
     db: &mut PgConnection,
@@ -116,6 +121,8 @@ pub async fn let_in(
     if device.is_new && app.mail.is_some() {
         mail::enqueue(db, user.id, Kind::NewDevice, None, Some(session)).await?;
     }
+    sessions::end_surplus(db, client).await?;
+    revocations::append_ended(db).await?;
     let tokens = sessions::tokens(app, user, &opened.family)?;
     let cookies = vec![opened.cookie, device.cookie];
     Ok(Entry::SignedIn(Box::new(tokens), cookies))

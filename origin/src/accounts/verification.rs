@@ -79,7 +79,7 @@ pub async fn verify(
             ));
         }
         let user = followed.holder.user.id;
-        let mut transaction = app.db.as_user(user).await?;
+        let mut transaction = app.db.writing_as(user).await?;
         followed.take(&mut transaction).await?;
         let holder = &mut followed.holder.user;
         proof::confirm(&app, &mut transaction, holder, Shown::ByRegistrant).await?;

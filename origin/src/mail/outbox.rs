@@ -9,6 +9,7 @@ use tokio::time::{interval, sleep, timeout};
 
 use crate::{
     app::App,
+    db::NotWriting,
     links::{self, Purpose, Secret},
     rim,
 };
@@ -88,6 +89,8 @@ async fn compose(app: &App, mail: &Mail, due: &Due) -> sqlx::Result<Option<Lette
     let Some(to) = &due.to else { return Ok(None) };
     let purpose = match (due.kind, &due.sign_in) {
         (Kind::Link(purpose), _) => purpose,
+        // Somebody else's address, perhaps, who has nothing to do with the account.
+        _ if !to.email_verified => return Ok(None),
         (Kind::PasswordChanged, _) => {
             return Ok(Some(Letter::password_changed(to, due.created_at)));
         }
@@ -114,7 +117,11 @@ async fn compose(app: &App, mail: &Mail, due: &Due) -> sqlx::Result<Option<Lette
         return Ok(None);
     }
     let secret = Secret::new();
-    let mut transaction = app.db.as_user(to.user).await?;
+    let mut transaction = match app.db.writing_as(to.user).await {
+        Ok(transaction) => transaction,
+        Err(NotWriting::NotActive) => return Ok(None),
+        Err(NotWriting::Database(error)) => return Err(error),
+    };
     let redirect_to = due.redirect_to.as_deref();
     links::keep(
         &mut transaction,

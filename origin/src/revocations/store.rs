@@ -25,6 +25,14 @@ pub async fn append_session(
     Ok(())
 }
 
+/// Ends the tokens of whatever sessions of the acting user this transaction has ended, if any.
+pub async fn append_ended(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!(r#"SELECT auth.withdraw_ended() AS "done: ()""#)
+        .fetch_one(db)
+        .await?;
+    Ok(())
+}
+
 /// Ends a user's tokens of before now. Sessions that live on refresh theirs, and see what this
 /// transaction has changed of the account.
 pub async fn append_user(db: &mut PgConnection, user: UserId) -> sqlx::Result<()> {

@@ -19,7 +19,7 @@ use sqlx::PgConnection;
 use crate::{accounts::Arrival, config::Key, front::Client, rim, sessions};
 
 pub use routes::router;
-pub use store::remove;
+pub use store::forget_begun;
 
 /// Wrong codes in a row that are let pass.
 const PATIENCE: i32 = 5;

@@ -22,7 +22,7 @@ use crate::{
 };
 
 use super::{
-    Error, hash, prove, recovery, store,
+    Error, PATIENCE, hash, prove, recovery, store,
     totp::{self, Totp},
 };
 
@@ -44,7 +44,7 @@ async fn login(
     let token_hash = hash(body.mfa_token.as_str());
     let user = store::half_signed_in(app.db.pool(), &token_hash).await?;
     let user = user.ok_or(Error::BadToken)?;
-    let mut transaction = app.db.as_user(user).await?;
+    let mut transaction = app.db.writing_as(user).await?;
     let sealing = &app.config.sealing.key_encryption_key;
     let Some(means) = prove(sealing, &mut transaction, user, &body.code, &client).await? else {
         transaction.commit().await?;
@@ -74,7 +74,7 @@ async fn begin(
     Recent(caller): Recent,
     client: Client,
 ) -> Result<Json<Enrolment>, Failure> {
-    let mut transaction = app.db.as_user(caller.user).await?;
+    let mut transaction = app.db.writing_as(caller.user).await?;
     let totp = Totp::new();
     let sealed = totp.seal(&app.config.sealing.key_encryption_key, caller.user);
     if !store::begin(&mut transaction, caller.user, &sealed).await? {
@@ -87,16 +87,17 @@ async fn begin(
     Ok(Json(totp.enrolment(issuer, &user.email)))
 }
 
-/// Turns it on for who shows that their app has the secret.
+/// Turns it on for who shows that their app has the secret. After a few wrong codes it must be
+/// begun anew: guessing gets nobody there.
 async fn confirm(
     State(app): State<App>,
     caller: Caller,
     client: Client,
     Body(body): Body<ShowCode>,
 ) -> Result<Json<RecoveryCodes>, Failure> {
-    let mut transaction = app.db.as_user(caller.user).await?;
-    let sealed = store::lock_begun(&mut transaction).await?;
-    let sealed = sealed.ok_or(Error::NotBegun)?;
+    let mut transaction = app.db.writing_as(caller.user).await?;
+    let begun = store::lock_begun(&mut transaction).await?;
+    let (sealed, failures) = begun.ok_or(Error::NotBegun)?;
     let sealing = &app.config.sealing.key_encryption_key;
     let step = match &body.code {
         MfaCode::Totp(digits) => {
@@ -105,6 +106,11 @@ async fn confirm(
         MfaCode::Recovery(_) => None,
     };
     let Some(step) = step else {
+        if failures + 1 < PATIENCE {
+            store::count_failure(&mut transaction, failures + 1, 0).await?;
+        } else {
+            store::forget_begun(&mut transaction).await?;
+        }
         let session = Some(caller.session);
         sessions::record_failure(
             &mut transaction,
@@ -131,7 +137,7 @@ async fn remove(
     client: Client,
     Body(body): Body<ShowCode>,
 ) -> Result<Json<Done>, Failure> {
-    let mut transaction = app.db.as_user(caller.user).await?;
+    let mut transaction = app.db.writing_as(caller.user).await?;
     let sealing = &app.config.sealing.key_encryption_key;
     let shown = prove(sealing, &mut transaction, caller.user, &body.code, &client).await?;
     if shown.is_none() {
@@ -155,7 +161,7 @@ async fn recovery_codes(
     Recent(caller): Recent,
     client: Client,
 ) -> Result<Json<RecoveryCodes>, Failure> {
-    let mut transaction = app.db.as_user(caller.user).await?;
+    let mut transaction = app.db.writing_as(caller.user).await?;
     store::lock(&mut transaction).await?.ok_or(Error::NotOn)?;
     let codes = replace_codes(&mut transaction, caller.user).await?;
     record(&mut transaction, caller, "recovery_codes_made", &client).await?;

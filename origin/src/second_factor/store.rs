@@ -44,7 +44,8 @@ pub async fn begin(
 ) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "INSERT INTO auth.totp (user_id, sealed_secret) VALUES ($1, $2)
-         ON CONFLICT (user_id) DO UPDATE SET sealed_secret = excluded.sealed_secret, created_at = now()
+         ON CONFLICT (user_id) DO UPDATE
+         SET sealed_secret = excluded.sealed_secret, created_at = now(), failures = 0
          WHERE totp.confirmed_at IS NULL",
         user.uuid(),
         sealed_secret
@@ -54,21 +55,22 @@ pub async fn begin(
     Ok(done.rows_affected() == 1)
 }
 
-/// What was begun in the last ten minutes, locked. It needed a recent sign-in, and may not wait
-/// for somebody without one.
-pub async fn lock_begun(db: &mut PgConnection) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar!(
-        "SELECT sealed_secret FROM auth.totp
+/// What was begun in the last ten minutes, locked, and how many wrong codes were shown for it. It
+/// needed a recent sign-in, and may not wait for somebody without one.
+pub async fn lock_begun(db: &mut PgConnection) -> sqlx::Result<Option<(Vec<u8>, i32)>> {
+    let row = sqlx::query!(
+        "SELECT sealed_secret, failures FROM auth.totp
          WHERE confirmed_at IS NULL AND created_at > now() - interval '10 minutes' FOR UPDATE"
     )
     .fetch_optional(db)
-    .await
+    .await?;
+    Ok(row.map(|row| (row.sealed_secret, row.failures)))
 }
 
 /// Turns on what was begun; the code of this step is used up.
 pub async fn confirm(db: &mut PgConnection, step: i64) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE auth.totp SET confirmed_at = now(), last_step = $1 WHERE confirmed_at IS NULL",
+        "UPDATE auth.totp SET confirmed_at = now(), last_step = $1, failures = 0 WHERE confirmed_at IS NULL",
         step
     )
     .execute(db)
@@ -159,6 +161,14 @@ pub async fn remove(db: &mut PgConnection) -> sqlx::Result<()> {
         .execute(&mut *db)
         .await?;
     sqlx::query!("DELETE FROM auth.totp").execute(db).await?;
+    Ok(())
+}
+
+/// Forgets a second factor that was begun, and not confirmed.
+pub async fn forget_begun(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM auth.totp WHERE confirmed_at IS NULL")
+        .execute(db)
+        .await?;
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use crate::{app::App, front::Client, keys, limits, rim};
 pub use bearer::{Bearer, Caller, Recent, check};
 pub use refresh_token::{Presented, RefreshKeys};
 pub use routes::router;
-pub use store::{NewSession, record, record_failure, revoke_all, revoke_others};
+pub use store::{NewSession, end_surplus, record, record_failure, revoke_all, revoke_others};
 
 /// Why a session could not be used.
 #[derive(Debug, thiserror::Error)]

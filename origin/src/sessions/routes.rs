@@ -85,7 +85,7 @@ async fn logout(
             }
         }
     };
-    let mut transaction = app.db.as_user(user).await?;
+    let mut transaction = app.db.writing_as(user).await?;
     if store::revoke(&mut transaction, session).await? {
         store::record(&mut transaction, user, Some(session), "sign_out", &client).await?;
         revocations::append_session(&mut transaction, user, session).await?;
@@ -99,7 +99,7 @@ async fn logout_all(
     caller: Caller,
     client: Client,
 ) -> Result<impl IntoResponse, Failure> {
-    let mut transaction = app.db.as_user(caller.user).await?;
+    let mut transaction = app.db.writing_as(caller.user).await?;
     store::revoke_all(&mut transaction).await?;
     store::record(
         &mut transaction,
@@ -163,7 +163,7 @@ async fn end(
     id: Result<Path<SessionId>, PathRejection>,
 ) -> Result<Json<Done>, Failure> {
     let Path(id) = id?;
-    let mut transaction = app.db.as_user(caller.user).await?;
+    let mut transaction = app.db.writing_as(caller.user).await?;
     if !store::revoke(&mut transaction, id).await? {
         return Err(Error::NoSuchSession.into());
     }
@@ -188,7 +188,7 @@ async fn end_others(
     caller: Caller,
     client: Client,
 ) -> Result<Json<Done>, Failure> {
-    let mut transaction = app.db.as_user(caller.user).await?;
+    let mut transaction = app.db.writing_as(caller.user).await?;
     store::revoke_others(&mut transaction, caller.session).await?;
     store::record(
         &mut transaction,

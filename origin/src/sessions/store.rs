@@ -15,6 +15,8 @@ use crate::{accounts, front::Client};
 use super::{Error, Family, Presented};
 
 const LONGEST_DAYS: i32 = 180;
+/// How many sessions of an account live at once.
+const MOST_LIVE: i64 = 100;
 
 /// How long a session lives without a refresh; `auth.refresh` slides it by as much.
 pub const fn slide_days(remember: bool) -> i32 {
@@ -244,6 +246,27 @@ pub async fn revoke(db: &mut PgConnection, session: SessionId) -> sqlx::Result<b
     .execute(db)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Ends the acting user's sessions that have not been used for longest, where there are too many.
+pub async fn end_surplus(db: &mut PgConnection, client: &Client) -> sqlx::Result<()> {
+    sqlx::query!(
+        "WITH ended AS (
+             UPDATE auth.sessions SET revoked_at = now()
+             WHERE revoked_at IS NULL AND id IN (
+                 SELECT id FROM auth.sessions WHERE revoked_at IS NULL AND expires_at > now()
+                 ORDER BY last_used_at DESC, created_at DESC OFFSET $1)
+             RETURNING id, user_id
+         )
+         INSERT INTO auth.security_events (user_id, session_id, type, outcome, address, user_agent)
+         SELECT user_id, id, 'session_crowded_out', 'success', $2::text::inet, $3 FROM ended",
+        MOST_LIVE,
+        client.address_text(),
+        client.agent,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Ends all of the acting user's sessions, and those that wait for a second step.

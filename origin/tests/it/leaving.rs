@@ -126,7 +126,7 @@ async fn ask(
 }
 
 /// How many rows of all tables have this in them.
-async fn rows_with(db: &PgPool, needle: &str) -> Vec<(String, i64)> {
+pub async fn rows_with(db: &PgPool, needle: &str) -> Vec<(String, i64)> {
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname IN ('auth', 'credits') AND c.relkind IN ('r', 'p')",

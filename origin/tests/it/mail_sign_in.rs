@@ -189,3 +189,22 @@ async fn a_sign_in_from_a_new_device_is_told(db: PgPool) {
     office.post(&mut browser, LOGIN, &body).await;
     assert_eq!(office.letter().await.header("To"), "eve@example.org");
 }
+
+/// Whoever registers with somebody else's address does not write to them by signing in.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn an_address_that_nobody_has_verified_gets_no_notices(db: PgPool) {
+    let office = PostOffice::open_with(&db, &["--require-email-verification=false"]).await;
+    let squatter = office.origin.join("ada@example.org").await;
+    office.origin.login("ada@example.org").await;
+    let change = json!({"currentPassword": PASSWORD, "newPassword": "battery staple"});
+    let changed = office
+        .origin
+        .post(
+            "/api/v1/auth/change-password",
+            Some(&squatter.access),
+            &change,
+        )
+        .await;
+    assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
+    assert!(office.letters().await.is_empty());
+}

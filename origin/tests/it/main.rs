@@ -11,6 +11,7 @@ mod guessing;
 mod holds;
 mod keys;
 mod leaving;
+mod leaving_races;
 mod ledger;
 mod line;
 mod mail_links;

@@ -169,6 +169,7 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
             "auth.sweep_failures",
             "auth.sweep_revocations",
             "auth.sweep_security",
+            "auth.withdraw_ended",
             "auth.withdraw_key",
             "auth.withdraw_tokens",
             "credits.balance",
@@ -188,7 +189,7 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
              (p.prosecdef AND (p.proowner <> 'tollgate_definer'::regrole
                                OR NOT 'search_path=pg_catalog, pg_temp' = ANY (coalesce(p.proconfig, '{}'))))
              OR has_function_privilege('public', p.oid, 'EXECUTE')
-             OR (NOT p.prosecdef AND p.proname <> 'acting_user'
+             OR (NOT p.prosecdef AND p.proname NOT IN ('acting_user', 'act_for')
                  AND has_function_privilege('tollgate_app', p.oid, 'EXECUTE')))";
     assert_eq!(count(&db, careless).await, 0);
 }

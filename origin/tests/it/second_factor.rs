@@ -368,3 +368,28 @@ async fn nothing_of_it_is_in_the_log_or_in_the_database_as_it_is(db: PgPool) {
     }
     assert!(!log.contains(&format!(" {shown}")) && !log.contains(&format!("\"{shown}\"")));
 }
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn five_wrong_codes_end_an_enrolment(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    for wrong in [4, 5] {
+        // One that is begun anew has its own five.
+        let app = Authenticator::new(&text(&begin(&origin, &ada).await["secret"]));
+        for _ in 0..wrong {
+            let answer = confirm(&origin, &ada, &app.wrong()).await;
+            answer.is_problem(400, "VALIDATION_FAILED");
+        }
+        if wrong == 5 {
+            confirm(&origin, &ada, &app.good())
+                .await
+                .is_problem(404, "NOT_FOUND");
+        }
+    }
+    let (app, _) = enrol(&origin, &ada).await;
+    time_passes(&db).await;
+    assert_eq!(
+        remove(&origin, &ada.access, &app.good()).await.status,
+        StatusCode::OK
+    );
+}

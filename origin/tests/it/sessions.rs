@@ -5,7 +5,7 @@ use axum::{
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Origin, Person, text};
+use crate::support::{Origin, Person, count, text};
 
 const SESSIONS: &str = "/api/v1/auth/sessions";
 
@@ -216,4 +216,36 @@ async fn the_other_sessions_end_and_this_one_stays(db: PgPool) {
         .refresh(&laptop.refresh)
         .await
         .is_problem(401, "INVALID_REFRESH_TOKEN");
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_sign_in_past_a_hundred_ends_the_session_least_used(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    sqlx::query("UPDATE auth.sessions SET last_used_at = now() - interval '1 day'")
+        .execute(&db)
+        .await
+        .expect("not used for long");
+    sqlx::query(
+        "INSERT INTO auth.sessions (id, user_id, client_id, refresh_salt, remember, amr, expires_at, ends_at)
+         SELECT gen_random_uuid(), user_id, client_id, refresh_salt, remember, amr, expires_at, ends_at
+         FROM auth.sessions, generate_series(1, 99)",
+    )
+    .execute(&db)
+    .await
+    .expect("99 more");
+    let live = "SELECT count(*) FROM auth.sessions WHERE revoked_at IS NULL";
+    assert_eq!(count(&db, live).await, 100);
+    let latest = origin.login("ada@example.org").await;
+    assert_eq!(count(&db, live).await, 100);
+    let session = "/api/v1/auth/session";
+    origin
+        .get(session, &ada.access)
+        .await
+        .is_problem(401, "SESSION_REVOKED");
+    assert_eq!(origin.get(session, &latest.access).await.status, 200);
+    let told =
+        "SELECT count(*) FROM auth.revocations r JOIN auth.security_events e USING (session_id)
+                WHERE e.type = 'session_crowded_out'";
+    assert_eq!(count(&db, told).await, 1);
 }
