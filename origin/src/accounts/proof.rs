@@ -5,7 +5,7 @@ use sha2::Sha256;
 use shared::api::User;
 use sqlx::PgConnection;
 
-use crate::{app::App, config::Key, links, revocations, second_factor, sessions};
+use crate::{app::App, config::Key, links, outside, revocations, second_factor, sessions};
 
 use super::store;
 
@@ -14,7 +14,7 @@ use super::store;
 pub enum Shown {
     /// By who registered: with the account's password, or in the browser that registered.
     ByRegistrant,
-    /// By a link in a mail, and nothing else.
+    /// By a link in a mail or the word of a provider, and nothing else.
     ByMailAlone,
 }
 
@@ -41,6 +41,7 @@ pub async fn confirm(
         store::remove_password(db).await?;
         sessions::revoke_all(db).await?;
         links::void_all(db).await?;
+        outside::unlink_all(db).await?;
         second_factor::remove(db).await?;
         store::forget_devices(db).await?;
         store::forget_profile(db).await?;
