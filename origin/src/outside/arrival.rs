@@ -175,7 +175,7 @@ pub async fn link(
     if !store::is_live(&mut transaction, linking).await? {
         return Err(sessions::Error::Ended.into());
     }
-    match store::account_of(app.db.pool(), identity, None).await? {
+    match store::account_of(&mut *transaction, identity, None).await? {
         Some((owner, _)) if owner == user.id => return Ok(()),
         Some(_) => return Err(Error::LinkedElsewhere.into()),
         None => {}

@@ -129,13 +129,11 @@ impl Provider {
         let Kind::OpenId { published, .. } = &self.kind else {
             return Ok(true);
         };
-        Ok(match iss {
-            Some(iss) => iss == published.issuer,
-            None => {
-                let metadata = published.metadata(wire, now).await?;
-                !metadata.authorization_response_iss_parameter_supported
-            }
-        })
+        if let Some(iss) = iss {
+            return Ok(iss == published.issuer);
+        }
+        let metadata = published.metadata(wire, now).await?;
+        Ok(!metadata.authorization_response_iss_parameter_supported)
     }
 
     /// Who came back with this code.

@@ -174,9 +174,8 @@ async fn hear(
     {
         return Err(Error::BadState);
     }
-    let code = match (returned.code, returned.error) {
-        (Some(code), None) => code,
-        _ => return Err(Error::Refused),
+    let (Some(code), None) = (returned.code, returned.error) else {
+        return Err(Error::Refused);
     };
     let redirect = flow::callback(app, provider);
     provider.identify(wire, &redirect, code, secrets, now).await

@@ -5,7 +5,7 @@ use shared::{
     api::{Email, OutsideAccount, User},
     ids::{OutsideAccountId, UserId},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use crate::{accounts, front::Client, rim};
 
@@ -65,7 +65,7 @@ pub async fn take(
 
 /// Whose account it is, and whether it is by a link rather than by the address.
 pub async fn account_of(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     identity: &Identity,
     email_normalised: Option<&str>,
 ) -> sqlx::Result<Option<(UserId, bool)>> {

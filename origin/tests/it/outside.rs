@@ -117,8 +117,6 @@ async fn a_state_is_good_once_and_in_the_browser_that_went(db: PgPool) {
         .await
         .is_page(400, "not begun here");
     go(&origin, &mut victim, ACME, &json!({})).await;
-    let elsewhere = back.replace("acme", "google");
-    let garbled = back.replace("state=", "state=x");
     follow(&origin, &mut victim, &back)
         .await
         .is_page(400, "not begun here");
