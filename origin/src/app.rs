@@ -25,6 +25,7 @@ use crate::{
     keys::{self, Keys, RELOAD_SECS},
     limits::{self, Limit},
     mail::{self, Mail},
+    outside::{self, Outside},
     payments::{self, Stripe},
     revocations::{self, Recent},
     rim, second_factor, security_events, sessions,
@@ -61,6 +62,8 @@ pub struct Parts {
     pub cookie_key: Key,
     /// Who collects money, if anybody does.
     pub stripe: Option<Stripe>,
+    /// Who signs people in besides us.
+    pub outside: Outside,
     /// Refreshes of one session.
     pub refreshes: Limit<SessionId>,
 }
@@ -91,6 +94,7 @@ impl App {
             mail: Mail::new(&config.mail, redis.clone(), config.limit_scale),
             cookie_key: cookies::key(&config.sealing.key_encryption_key),
             stripe: config.stripe.client()?,
+            outside: Outside::new(&config.outside)?,
             refreshes: Limit::new(
                 "refresh",
                 Quota::per_minute(60).scaled(config.limit_scale),
@@ -140,6 +144,7 @@ pub fn router(app: App) -> Router {
         .merge(accounts::router())
         .merge(sessions::router())
         .merge(second_factor::router())
+        .merge(outside::router())
         .merge(security_events::router())
         .merge(keys::router())
         .merge(revocations::router())

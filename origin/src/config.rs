@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     mail::SmtpUrl,
+    outside::OutsideConfig,
     payments::{SecretKey, Stripe, WebhookSecrets},
     sessions::RefreshKeys,
 };
@@ -109,6 +110,9 @@ pub struct Config {
     #[command(flatten)]
     pub credits: CreditsConfig,
 
+    /// Other providers by which people sign in.
+    #[command(flatten)]
+    pub outside: OutsideConfig,
     /// Card payments.
     #[command(flatten)]
     pub stripe: StripeConfig,
@@ -254,6 +258,7 @@ impl Config {
             .params()
             .map_err(|why| format!("ARGON2_MEMORY_KIB, ARGON2_PASSES or ARGON2_LANES: {why}"))?;
         self.mail.check(self.require_email_verification)?;
+        self.outside.check()?;
         self.stripe.check()
     }
 }
@@ -337,7 +342,7 @@ fn refresh_keys(text: &str) -> Option<RefreshKeys> {
 }
 
 /// Parses a value that clap must not repeat in its complaint.
-fn secret<T: Clone + Send + Sync + 'static>(
+pub fn secret<T: Clone + Send + Sync + 'static>(
     must_be: &'static str,
     parse: fn(&str) -> Option<T>,
 ) -> impl TypedValueParser<Value = T> {

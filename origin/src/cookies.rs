@@ -67,6 +67,11 @@ pub fn read<const N: usize>(
     genuine.then_some(*payload)
 }
 
+/// A secret of its own for each label and subject.
+pub fn derive(key: &Key, label: &[u8], subject: &[u8]) -> Zeroizing<[u8; MAC_BYTES]> {
+    Zeroizing::new(mac(key, label, &[subject]).finalize().into_bytes().into())
+}
+
 /// No label is the beginning of another, and payloads of one label have one length: nothing can
 /// be mistaken for its neighbour.
 fn mac(key: &Key, label: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {

@@ -14,7 +14,7 @@ use shared::{
 };
 
 use crate::{
-    accounts, accounts::NotHashed, apps, credits, db, keys, mail, payments, revocations,
+    accounts, accounts::NotHashed, apps, credits, db, keys, mail, outside, payments, revocations,
     second_factor, sessions,
 };
 
@@ -33,6 +33,9 @@ pub enum Error {
     /// The second factor.
     #[error(transparent)]
     SecondFactor(#[from] second_factor::Error),
+    /// Outside accounts.
+    #[error(transparent)]
+    Outside(#[from] outside::Error),
     /// Credits.
     #[error(transparent)]
     Credits(#[from] credits::Error),
@@ -116,6 +119,7 @@ impl Error {
             Self::Account(error) => account(error),
             Self::Session(error) => session(error),
             Self::SecondFactor(error) => second_step(error),
+            Self::Outside(error) => outside_account(error),
             Self::Credits(error) => credit(error),
             Self::App(error) => app(error),
             Self::Payment(error) => payment(error),
@@ -239,6 +243,29 @@ fn second_step(error: &second_factor::Error) -> Problem {
         Error::CodeRefused => field("code", "is wrong, or was used before"),
         Error::TooManyWrong { .. } => Problem::new(Code::RateLimited, "Too many wrong codes"),
         Error::Unreadable(_) => plain(Code::Internal),
+        Error::Database(error) => database(error),
+    }
+}
+
+fn outside_account(error: &outside::Error) -> Problem {
+    use outside::Error;
+    match error {
+        Error::UnknownProvider => Problem::new(Code::NotFound, "There is no such provider"),
+        Error::NoSuchAccount => Problem::new(Code::NotFound, "There is no such linked account"),
+        Error::BadState => Problem::new(
+            Code::InvalidSignInState,
+            "This sign-in was not begun in this browser, took too long, or is over; begin again",
+        ),
+        Error::Refused => plain(Code::ProviderRefused),
+        Error::BadIdToken(why) => Problem::new(Code::InvalidIdToken, sentence(&why.to_string())),
+        Error::EmailUnverified => Problem::new(
+            Code::ProviderEmailUnverified,
+            "The provider has not verified your e-mail address: verify it there, or sign in here and link the account",
+        ),
+        Error::LinkedElsewhere => plain(Code::LinkedElsewhere),
+        Error::LastWay => plain(Code::LastSignInMethod),
+        Error::Away(_) => plain(Code::SignInProviderFailed),
+        Error::Raced => plain(Code::Conflict),
         Error::Database(error) => database(error),
     }
 }

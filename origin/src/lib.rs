@@ -1,7 +1,7 @@
 //! Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 //!
 //! A folder for each feature (`accounts`, `sessions`, `second_factor`, `security_events`, `keys`,
-//! `revocations`, `mail`, `links`, `apps`, `credits`, `payments`, `export`), each with its routes, its SQL and its rules.
+//! `revocations`, `mail`, `links`, `outside`, `apps`, `credits`, `payments`, `export`), each with its routes, its SQL and its rules.
 //! Around them: `front` (what every request passes), `door` (how bodies come in), `error` (how
 //! anything goes wrong), `db` (whose rows a connection sees), `seal` (what the database must not
 //! know), `rim` (the clock and randomness). Start with [`router`].
@@ -17,6 +17,7 @@ mod export;
 mod front;
 mod limits;
 mod links;
+mod outside;
 mod pages;
 mod seal;
 mod second_factor;

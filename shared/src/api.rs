@@ -8,12 +8,14 @@ mod answers;
 mod body;
 mod fields;
 mod mail;
+mod outside;
 mod second_factor;
 
 pub use answers::*;
 pub use body::{Body, Change, Fields, Refusal, parse};
 pub use fields::*;
 pub use mail::*;
+pub use outside::*;
 pub use second_factor::*;
 
 use crate::ids::{TransactionId, UserId};

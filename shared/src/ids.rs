@@ -55,4 +55,6 @@ ids! {
     TransactionId;
     /// One purchase of credits.
     PurchaseId;
+    /// An account at another provider that is linked to one here.
+    OutsideAccountId;
 }

@@ -50,6 +50,8 @@ codes! {
     ValidationFailed = "VALIDATION_FAILED", 400, "Some fields are not valid";
     /// The link of a mail is unknown, used, replaced by a newer one, or over.
     InvalidLink = "INVALID_LINK", 400, "The link is not valid any more";
+    /// The provider's page was not asked for by this browser, lately, or was come back from before.
+    InvalidSignInState = "INVALID_SIGN_IN_STATE", 400, "This sign-in was not begun here";
     /// A webhook's signature is missing, wrong or from another time.
     WebhookSignatureInvalid = "WEBHOOK_SIGNATURE_INVALID", 400, "The webhook's signature does not hold";
     /// No credentials where they are needed.
@@ -58,6 +60,8 @@ codes! {
     InvalidToken = "INVALID_TOKEN", 401, "The access token is not valid";
     /// Unknown e-mail or wrong password, and never which.
     InvalidCredentials = "INVALID_CREDENTIALS", 401, "E-mail or password is wrong";
+    /// The provider's `id_token` is not for us, not for this sign-in, over, or was shown before.
+    InvalidIdToken = "INVALID_ID_TOKEN", 401, "The provider's token is not valid";
     /// The second step's token is unknown, over, used, or no longer good.
     InvalidMfaToken = "INVALID_MFA_TOKEN", 401, "Sign in from the start";
     /// The second factor's code is wrong, or was used before.
@@ -78,6 +82,10 @@ codes! {
     EmailNotVerified = "EMAIL_NOT_VERIFIED", 403, "The e-mail address is not verified";
     /// The link of a mail was asked for by another browser, and nothing else shows whose it is.
     OtherBrowser = "OTHER_BROWSER", 403, "Another browser asked for this link";
+    /// The provider has not verified the address, and no account here is linked.
+    ProviderEmailUnverified = "PROVIDER_EMAIL_UNVERIFIED", 403, "The provider has not verified the e-mail address";
+    /// The provider did not sign anybody in, or the person said no.
+    ProviderRefused = "PROVIDER_REFUSED", 403, "The provider did not sign you in";
     /// The edge's proof is there and does not hold.
     EdgeProofInvalid = "EDGE_PROOF_INVALID", 403, "The edge's proof does not hold";
     /// The app's key has granted its day's worth.
@@ -92,6 +100,10 @@ codes! {
     Conflict = "CONFLICT", 409, "It clashes with what is there";
     /// Somebody registered the address before.
     EmailTaken = "EMAIL_TAKEN", 409, "The e-mail address is taken";
+    /// Nobody could sign in to the account without it.
+    LastSignInMethod = "LAST_SIGN_IN_METHOD", 409, "There is no other way to sign in";
+    /// The provider's account is linked to somebody else here.
+    LinkedElsewhere = "LINKED_ELSEWHERE", 409, "That account is linked to another one here";
     /// The hold was captured or voided before, otherwise.
     HoldSettled = "HOLD_SETTLED", 409, "The hold was settled before";
     /// The hold's time was over; its credits are back.
@@ -116,6 +128,8 @@ codes! {
     UpstreamUnreachable = "UPSTREAM_UNREACHABLE", 502, "The service behind does not answer";
     /// Stripe did not answer, or refused.
     PaymentProviderFailed = "PAYMENT_PROVIDER_FAILED", 502, "The payment provider does not answer";
+    /// The provider by which somebody signs in does not answer, or not as it should.
+    SignInProviderFailed = "SIGN_IN_PROVIDER_FAILED", 502, "The provider does not answer";
     /// A queue is full; `Retry-After` says when again.
     Overloaded = "OVERLOADED", 503, "Too much to do at the moment";
     /// The operator has not set up mail.

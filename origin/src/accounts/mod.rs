@@ -23,8 +23,9 @@ mod verification;
 pub use device::DeviceId;
 pub use import::{Imported, import_users};
 pub use passwords::{NotHashed, Passwords};
+pub use proof::{Shown, confirm, email_hash, normalised};
 pub use routes::router;
-pub use sign_in::{Arrival, Entry, let_in};
+pub use sign_in::{Arrival, Entry, enter, let_in};
 pub use store::{own, role, sweep_failures as sweep};
 
 /// Why an account could not be made or signed in to.

@@ -5,7 +5,7 @@ use sha2::Sha256;
 use shared::api::User;
 use sqlx::PgConnection;
 
-use crate::{app::App, config::Key, links, second_factor, sessions};
+use crate::{app::App, config::Key, links, outside, second_factor, sessions};
 
 use super::store;
 
@@ -14,7 +14,7 @@ use super::store;
 pub enum Shown {
     /// By who registered: with the account's password, or in the browser that registered.
     ByRegistrant,
-    /// By a link in a mail, and nothing else.
+    /// By a link in a mail or the word of a provider, and nothing else.
     ByMailAlone,
 }
 
@@ -47,6 +47,7 @@ pub async fn confirm(
         sessions::revoke_all(db).await?;
         links::void_all(db).await?;
         second_factor::forget_begun(db).await?;
+        outside::unlink_all(db).await?;
         store::forget_devices(db).await?;
         store::forget_profile(db).await?;
         user.name = None;

@@ -11,6 +11,7 @@ pub enum Section {
     Account,
     Sessions,
     Devices,
+    LinkedAccounts,
     SecurityEvents,
     Balance,
     Transactions,
@@ -21,10 +22,11 @@ pub enum Section {
 
 impl Section {
     /// In their order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Account,
         Self::Sessions,
         Self::Devices,
+        Self::LinkedAccounts,
         Self::SecurityEvents,
         Self::Balance,
         Self::Transactions,
@@ -39,6 +41,7 @@ impl Section {
             Self::Account => "account",
             Self::Sessions => "sessions",
             Self::Devices => "devices",
+            Self::LinkedAccounts => "linkedAccounts",
             Self::SecurityEvents => "securityEvents",
             Self::Balance => "balance",
             Self::Transactions => "transactions",
@@ -101,6 +104,21 @@ pub async fn page(
                            'firstSeenAt', first_seen_at, 'lastSeenAt', last_seen_at)::text AS json
                        FROM auth.devices
                    ) d WHERE at > $1 ORDER BY at LIMIT $2"#,
+                after,
+                limit
+            )
+            .fetch_all(db)
+            .await
+        }
+        Section::LinkedAccounts => {
+            sqlx::query_as!(
+                Row,
+                r#"SELECT at AS "at!", json AS "json!" FROM (
+                       SELECT row_number() OVER (ORDER BY linked_at, id) AS at, json_build_object(
+                           'id', id, 'provider', provider, 'issuer', issuer, 'subject', subject, 'email', email,
+                           'linkedAt', linked_at, 'lastUsedAt', last_used_at)::text AS json
+                       FROM auth.outside_accounts
+                   ) o WHERE at > $1 ORDER BY at LIMIT $2"#,
                 after,
                 limit
             )

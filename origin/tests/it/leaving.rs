@@ -48,6 +48,7 @@ async fn an_export_has_all_of_its_owners_and_nothing_of_others(db: PgPool) {
             "balance",
             "devices",
             "holds",
+            "linkedAccounts",
             "lots",
             "purchases",
             "securityEvents",

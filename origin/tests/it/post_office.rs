@@ -168,7 +168,7 @@ impl Letter {
 }
 
 impl Browser {
-    fn cookies(&self) -> String {
+    pub fn cookies(&self) -> String {
         let pairs: Vec<String> = self
             .0
             .iter()
@@ -177,7 +177,7 @@ impl Browser {
         pairs.join("; ")
     }
 
-    fn keep(&mut self, headers: &HeaderMap) {
+    pub fn keep(&mut self, headers: &HeaderMap) {
         for cookie in headers.get_all(header::SET_COOKIE) {
             let cookie = cookie.to_str().expect("text");
             let (pair, attributes) = cookie.split_once(';').expect("attributes");

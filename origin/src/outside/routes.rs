@@ -1,0 +1,290 @@
+//! The calls about outside accounts.
+
+use std::{future::Future, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{
+        FromRequestParts, Path, Query, Request, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use serde::Deserialize;
+use shared::{
+    api::{Done, GoOutside, GoThere, OutsideAccount, Refusal},
+    ids::OutsideAccountId,
+    problem::{FieldError, Problem},
+};
+use tokio::time::timeout;
+use url::{Url, form_urlencoded};
+
+use crate::{
+    accounts::Entry,
+    app::App,
+    apps,
+    door::{self, Body},
+    error::Error as Failure,
+    front::Client,
+    pages::{self, Note},
+    rim,
+    sessions::{self, Caller, Recent},
+};
+
+use super::{
+    Error, Identity, arrival,
+    flow::{self, Linking},
+    native,
+    provider::{Provider, Secrets},
+    store,
+    wire::Away,
+};
+
+/// For all that a provider is asked during one request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The calls about outside accounts.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/api/v1/auth/accounts", get(list))
+        .route("/api/v1/auth/accounts/{id}", delete(unlink))
+        .route("/api/v1/auth/oauth/{provider}", post(go))
+        .route(
+            "/api/v1/auth/oauth/{provider}/callback",
+            get(come_back).post(come_back_by_form),
+        )
+        .route("/api/v1/auth/google-signin", post(native::google))
+        .route("/api/v1/auth/apple-signin", post(native::apple))
+}
+
+/// Gives up on a provider that takes too long.
+pub async fn in_time<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let answer = timeout(PATIENCE, asked).await;
+    answer.map_err(|_| Away::TooSlow)?
+}
+
+async fn go(
+    State(app): State<App>,
+    provider: Result<Path<String>, PathRejection>,
+    mut parts: Parts,
+    Body(wish): Body<GoOutside>,
+) -> Result<Response, Failure> {
+    let Path(provider) = provider?;
+    let provider = app.outside.find(&provider)?;
+    let linking = if wish.link {
+        let Recent(caller) = Recent::from_request_parts(&mut parts, &app).await?;
+        Some(Linking {
+            user: caller.user,
+            session: caller.session,
+        })
+    } else {
+        None
+    };
+    let page = match &wish.redirect_to {
+        Some(link) => match apps::page(&app, link.as_str()).await? {
+            Some(page) => Some(page),
+            None => {
+                return Err(Refusal::Invalid(vec![FieldError {
+                    pointer: "/redirectTo".to_owned(),
+                    detail: apps::NO_PAGE.to_owned(),
+                }])
+                .into());
+            }
+        },
+        None => None,
+    };
+    let departs = flow::depart(&app, provider, &parts.headers, page.as_ref(), linking);
+    let departure = in_time(departs).await?;
+    let url = departure.page.into();
+    let cookie = [(header::SET_COOKIE, departure.cookie)];
+    Ok((cookie, Json(GoThere { url })).into_response())
+}
+
+/// What a provider sends people back with; whatever else it says is not read.
+#[derive(Deserialize)]
+struct Returned {
+    state: Option<String>,
+    code: Option<String>,
+    error: Option<String>,
+    iss: Option<String>,
+}
+
+async fn come_back(
+    State(app): State<App>,
+    provider: Result<Path<String>, PathRejection>,
+    client: Client,
+    headers: HeaderMap,
+    returned: Result<Query<Returned>, QueryRejection>,
+) -> Response {
+    let answer = async {
+        let Path(provider) = provider?;
+        let Query(returned) = returned.map_err(|_| Error::BadState)?;
+        receive(&app, &provider, &client, &headers, returned).await
+    };
+    answer.await.unwrap_or_else(on_page)
+}
+
+async fn receive(
+    app: &App,
+    provider: &str,
+    client: &Client,
+    headers: &HeaderMap,
+    returned: Returned,
+) -> Result<Response, Failure> {
+    let provider = app.outside.find(provider)?;
+    let state = returned.state.as_deref().ok_or(Error::BadState)?;
+    let trip = flow::arrive(app, provider, headers, state).await?;
+    let identity = in_time(hear(app, provider, &trip.secrets, returned)).await?;
+    let leads_to = match &trip.redirect_to {
+        Some(page) => apps::page(app, page).await?,
+        None => None,
+    };
+    if let Some(linking) = trip.linking {
+        arrival::link(app, &identity, linking, client).await?;
+        let note = Note {
+            title: "The account is linked",
+            says: "You can close this page.",
+        };
+        return Ok(pages::lead(leads_to.as_ref(), Vec::new(), &note));
+    }
+    let entry = arrival::sign_in(
+        app,
+        &identity,
+        None,
+        &shared::api::DeviceInfo::default(),
+        client,
+    )
+    .await?;
+    Ok(lead_in(entry, leads_to))
+}
+
+/// Asks the provider who it is that came back.
+async fn hear(
+    app: &App,
+    provider: &Provider,
+    secrets: &Secrets,
+    returned: Returned,
+) -> Result<Identity, Error> {
+    let (wire, now) = (&app.outside.wire, rim::now());
+    if !provider
+        .sent_back(wire, returned.iss.as_deref(), now)
+        .await?
+    {
+        return Err(Error::BadState);
+    }
+    let (Some(code), None) = (returned.code, returned.error) else {
+        return Err(Error::Refused);
+    };
+    let redirect = flow::callback(app, provider);
+    provider.identify(wire, &redirect, code, secrets, now).await
+}
+
+/// The page that somebody came for. Who has a second factor takes its token along, in the part of
+/// the URL that no server sees: there may be no other way to sign in that would ask for it.
+fn lead_in(entry: Entry, leads_to: Option<Url>) -> Response {
+    match (entry, leads_to) {
+        (Entry::SecondStep(asked), Some(mut page)) => {
+            let fragment = form_urlencoded::Serializer::new(String::new())
+                .append_pair("mfaToken", &asked.mfa_token)
+                .append_pair("methods", &asked.methods.join(","))
+                .finish();
+            page.set_fragment(Some(&fragment));
+            let note = Note {
+                title: "One more step",
+                says: "This account has a second factor.",
+            };
+            pages::lead(Some(&page), Vec::new(), &note)
+        }
+        (entry, leads_to) => entry.on_page(leads_to.as_ref()),
+    }
+}
+
+/// Apple sends people back by a form of another site, with which no `SameSite=Lax` cookie comes. It
+/// is believed nothing and changes nothing: the browser is sent on to ask again by a GET, with which
+/// its cookie does come.
+async fn come_back_by_form(
+    State(app): State<App>,
+    provider: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let answer = async {
+        let Path(provider) = provider?;
+        let provider = app.outside.find(&provider)?;
+        let form = door::read(request.into_body(), app.config.max_body_bytes).await?;
+        let known = form_urlencoded::parse(&form)
+            .filter(|(name, _)| ["state", "code", "error", "iss"].contains(&name.as_ref()));
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(known)
+            .finish();
+        let there = [
+            (
+                header::LOCATION,
+                format!("{}?{query}", flow::callback(&app, provider)),
+            ),
+            (header::CACHE_CONTROL, "no-store".to_owned()),
+            (header::REFERRER_POLICY, "no-referrer".to_owned()),
+        ];
+        Ok::<_, Failure>((StatusCode::SEE_OTHER, there).into_response())
+    };
+    answer.await.unwrap_or_else(on_page)
+}
+
+/// What went wrong, for people, in place of the problem that programs read.
+fn on_page(failure: Failure) -> Response {
+    let mut response = failure.into_response();
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else {
+        return response;
+    };
+    let note = Note {
+        title: &problem.title,
+        says: &problem.detail,
+    };
+    pages::show(response.status(), &note, None)
+}
+
+async fn list(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Json<Vec<OutsideAccount>>, Failure> {
+    let mut transaction = app.db.as_user(caller.user).await?;
+    let accounts = store::list(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Json(accounts))
+}
+
+/// `DELETE /auth/accounts/{id}`. Somebody must be able to sign in afterwards: by a password, by
+/// another linked account, or by mail where that is set up and the address is theirs.
+async fn unlink(
+    State(app): State<App>,
+    id: Result<Path<OutsideAccountId>, PathRejection>,
+    Recent(caller): Recent,
+    client: Client,
+) -> Result<Json<Done>, Failure> {
+    // What is no id is no account's.
+    let Path(id) = id.map_err(|_| Error::NoSuchAccount)?;
+    let mut transaction = app.db.as_user(caller.user).await?;
+    let own = store::lock_own(&mut transaction).await?;
+    let (user, _) = own.ok_or(sessions::Error::Ended)?;
+    if !store::unlink(&mut transaction, id).await? {
+        return Err(Error::NoSuchAccount.into());
+    }
+    let by_mail = app.mail.is_some() && user.email_verified;
+    if !by_mail && !store::has_way_in(&mut transaction).await? {
+        return Err(Error::LastWay.into());
+    }
+    sessions::record(
+        &mut transaction,
+        user.id,
+        Some(caller.session),
+        "outside_unlinked",
+        &client,
+    )
+    .await?;
+    transaction.commit().await?;
+    Ok(Json(Done {
+        success: true,
+        message: "The account is not linked any more",
+    }))
+}
