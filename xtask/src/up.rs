@@ -13,8 +13,9 @@ pub async fn up(settings: Settings) -> Result<()> {
     let mut stack = Stack::open(settings).await?;
     let ended = tokio::select! {
         ended = async {
-            let Started { edge_url, origin_url, .. } = stack.start().await?;
+            let Started { edge_url, origin_url, data_dir, .. } = stack.start().await?;
             say(&format!("ready edge={edge_url} origin={origin_url}"));
+            say(&format!("mail  lands in {}, links and all", data_dir.join("mail").display()));
             say(&format!("try   curl {edge_url}/api/v1/auth/jwks   (Ctrl-C stops everything)"));
             Err(stack.ended().await)
         } => ended,
