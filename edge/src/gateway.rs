@@ -16,6 +16,7 @@ use shared::{
 };
 
 mod believe;
+mod copies;
 
 use crate::{
     answers::{Refusal, json, jwks, valid},
@@ -213,7 +214,10 @@ impl Gateway {
                 "there are no keys to verify with; try again soon",
             )
         };
-        let keep = self.keys.borrow_mut().take(now);
+        let mut keep = self.keys.borrow_mut().take(now);
+        if matches!(keep, Keep::Fetch) && self.recall_keys(host).await {
+            keep = self.keys.borrow_mut().take(now);
+        }
         match keep {
             Keep::Fresh(published) => Ok(published),
             Keep::Refresh(published) => {
@@ -238,7 +242,7 @@ impl Gateway {
         }
     }
 
-    async fn fetch_keys<H: Host>(&self, host: &H) -> Option<Rc<Published>> {
+    async fn fetch_keys<H: Host>(self: &Rc<Self>, host: &H) -> Option<Rc<Published>> {
         let fetched = host
             .fetch(
                 &format!("{}/api/v1/auth/jwks", self.config.origin),
@@ -254,6 +258,7 @@ impl Gateway {
             Ok(published) => {
                 let published = Rc::new(published);
                 self.keys.borrow_mut().keep(published.clone());
+                self.leave_keys(host, published.clone());
                 Some(published)
             }
             Err(why) => {

@@ -78,6 +78,19 @@ pub trait Host: Clone + 'static {
         quota: Quota,
     ) -> impl Future<Output = Result<Option<Decision>, String>>;
 
+    /// The text that was last [kept](Self::keep) under `name` by any isolate near this one, if it
+    /// is still there and comes in time; or why it cannot be read, for the log. Others may be able
+    /// to write there.
+    fn kept(
+        &self,
+        name: &str,
+        timeout_millis: u32,
+    ) -> impl Future<Output = Result<Option<String>, String>>;
+
+    /// Makes a text and keeps it under `name` for other isolates, a day at the most, after the
+    /// answer is on its way. Where there is no place for it, it is not even made.
+    fn keep(&self, name: String, text: impl FnOnce() -> Option<String> + 'static);
+
     /// Does something after the answer is on its way.
     fn later(&self, work: impl Future<Output = ()> + 'static);
 

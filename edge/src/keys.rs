@@ -4,6 +4,9 @@
 //! for [`MAX_STALE_SECS`] when the origin is down. An unknown `kid` asks the origin at most once
 //! in [`UNKNOWN_KEY_SECS`] and isolate, and the turn is taken before the call, so that failures
 //! count and nobody can turn made-up tokens into load.
+//!
+//! An isolate that has no copy takes one that another left in the platform's cache; it is as old
+//! as when it was fetched, and everything above holds for it.
 
 use std::rc::Rc;
 
@@ -45,6 +48,12 @@ impl Published {
             etag,
             fetched_at: now,
         })
+    }
+
+    /// When the origin gave it.
+    #[must_use]
+    pub const fn fetched_at(&self) -> DateTime<Utc> {
+        self.fetched_at
     }
 }
 
@@ -104,9 +113,12 @@ impl Keys {
         self.next_unknown = DateTime::UNIX_EPOCH;
     }
 
-    /// Keeps what the origin published.
+    /// Keeps what the origin published, unless something later is there.
     pub fn keep(&mut self, published: Rc<Published>) {
-        self.copy = Some(published);
+        let is_later = |copy: &Rc<Published>| copy.fetched_at > published.fetched_at;
+        if !self.copy.as_ref().is_some_and(is_later) {
+            self.copy = Some(published);
+        }
     }
 
     /// Notes that the origin did not publish any, so that it is not asked again at once.
@@ -176,6 +188,14 @@ mod tests {
         ] {
             assert_eq!(word(&keys.take(at(secs))), expected, "after {secs} s");
         }
+    }
+
+    #[test]
+    fn what_was_fetched_earlier_takes_no_later_copys_place() {
+        let mut keys = Keys::default();
+        keys.keep(published(10));
+        keys.keep(published(5));
+        assert_eq!(keys.age_secs(at(10)), Some(0));
     }
 
     #[test]

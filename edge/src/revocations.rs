@@ -8,6 +8,11 @@
 //!
 //! What is heard is added and never taken away before its time, so that answers may come in any
 //! order, and from replicas of which one knows less than the other.
+//!
+//! An isolate that has heard nothing yet adds what another left in the platform's cache: a
+//! [`Snapshot`] with its cursor, from which it goes on, and as old as what that one knew. It has
+//! no limit of age of its own: each revocation in it is true until its end, and what came after it
+//! is asked for as from any copy of that age.
 
 use std::collections::HashMap;
 
@@ -15,7 +20,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
     ids::{SessionId, UserId},
     jwt::Rejected,
-    revocations::{Feed, Revocation, TAIL_SECS},
+    revocations::{Feed, PAGE, Revocation, TAIL_SECS},
     tokens::Verified,
 };
 
@@ -29,6 +34,9 @@ const PAUSE: TimeDelta = TimeDelta::seconds(1);
 /// So long after a call that failed nobody waits for another. Longer than [`PAUSE`] and a call
 /// together, so that one prober is enough to spare all others.
 const GIVEN_UP: TimeDelta = TimeDelta::seconds(4);
+/// A snapshot is made no more often than this, and as much more seldom as it has more than a page:
+/// half a megabyte takes a few milliseconds, so it never takes a noticeable share of the time.
+const SNAPSHOT_EVERY: TimeDelta = TimeDelta::seconds(5);
 
 /// How old a copy may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,7 +58,17 @@ pub struct Revocations {
     cursor: i64,
     as_of: Option<DateTime<Utc>>,
     next_refresh: DateTime<Utc>,
+    next_snapshot: DateTime<Utc>,
     failed_at: DateTime<Utc>,
+}
+
+/// All that is known, for an isolate that knows nothing.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// As if the origin had told it in one answer, at [`as_of`](Self::as_of).
+    pub feed: Feed,
+    /// What was revoked until then is in it.
+    pub as_of: DateTime<Utc>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +167,52 @@ impl Revocations {
             self.as_of = self.as_of.max(Some(as_of));
         }
         has_new_key
+    }
+
+    /// Whether nothing complete was heard yet.
+    #[must_use]
+    pub const fn is_cold(&self) -> bool {
+        self.as_of.is_none()
+    }
+
+    /// Whether it is time for a snapshot as of `now`; a yes is the turn taken.
+    pub fn may_snapshot(&mut self, now: DateTime<Utc>) -> bool {
+        let turn = now >= self.next_snapshot;
+        if turn {
+            let pages = 1 + (self.sessions.len() + self.users.len()) / PAGE;
+            let pages = i32::try_from(pages).unwrap_or(i32::MAX);
+            self.next_snapshot = now + SNAPSHOT_EVERY * pages;
+        }
+        turn
+    }
+
+    /// What an isolate needs that knows nothing; nothing if that is so of this one.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let as_of = self.as_of?;
+        let sessions = self.sessions.iter();
+        let users = self.users.iter();
+        let keys = self.keys.iter();
+        let revocations = sessions
+            .map(|(&id, &until)| Revocation::Session { id, until })
+            .chain(users.map(|(&id, withdrawn)| Revocation::User {
+                id,
+                not_before: withdrawn.not_before,
+                until: withdrawn.until,
+            }))
+            .chain(keys.map(|(id, &until)| Revocation::Key {
+                id: id.clone(),
+                until,
+            }))
+            .collect();
+        let feed = Feed {
+            cursor: self.cursor,
+            more: false,
+            age_millis: 0,
+            floor: self.floor,
+            revocations,
+        };
+        Some(Snapshot { feed, as_of })
     }
 
     /// Notes that the origin did not answer.

@@ -246,6 +246,15 @@ impl Host for Spin {
         Ok(None)
     }
 
+    /// Nothing is: see [`keep`](Self::keep).
+    async fn kept(&self, _name: &str, _timeout_millis: u32) -> Result<Option<String>, String> {
+        Ok(None)
+    }
+
+    /// Spin has no cache. Its key-value store is a grant that the manifest would have to give, an
+    /// import that other WASI hosts refuse, and by default a file that a write waits for.
+    fn keep(&self, _name: String, _text: impl FnOnce() -> Option<String> + 'static) {}
+
     fn later(&self, work: impl Future<Output = ()> + 'static) {
         spawn(work);
     }

@@ -38,6 +38,10 @@ use crate::{
     },
 };
 
+/// No copy in the cache is larger: all revocations that an isolate keeps have 8 MB.
+const MAX_COPY_BYTES: usize = 16 * 1_024 * 1_024;
+/// After so long the cache may forget a copy: keys serve no longer.
+const COPY_MAX_AGE_SECS: u32 = 86_400;
 /// The binding of the Durable Objects that count exactly.
 const LIMITS: &str = "LIMITS";
 
@@ -63,6 +67,9 @@ extern "C" {
     fn read_body(request: &web_sys::Request, limit: usize) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(js_name = fetchText)]
     fn fetch_text(url: &str, headers: &str, timeout_millis: u32) -> js_sys::Promise;
+    /// A text, or undefined when there is none or it is longer than `limit` bytes.
+    fn kept(name: &str, limit: usize, timeout_millis: u32) -> js_sys::Promise;
+    fn keep(name: &str, text: &str, max_age_secs: u32) -> js_sys::Promise;
     #[wasm_bindgen(js_name = publicKey)]
     fn public_key(bytes: &[u8]) -> JsValue;
     #[wasm_bindgen(js_name = hasSigned)]
@@ -253,7 +260,6 @@ impl Host for Workers {
         headers: &Headers,
         timeout_millis: u32,
     ) -> Result<Document, String> {
-        let said = |why: JsValue| String::from(why.unchecked_into::<js_sys::Object>().to_string());
         let parts = JsFuture::from(fetch_text(url, &lines(headers), timeout_millis))
             .await
             .map_err(said)?;
@@ -277,6 +283,24 @@ impl Host for Workers {
         ask.await.map_err(|why: worker::Error| why.to_string())
     }
 
+    async fn kept(&self, name: &str, timeout_millis: u32) -> Result<Option<String>, String> {
+        let text = JsFuture::from(kept(name, MAX_COPY_BYTES, timeout_millis)).await;
+        text.map(|text| text.as_string()).map_err(said)
+    }
+
+    fn keep(&self, name: String, text: impl FnOnce() -> Option<String> + 'static) {
+        let host = self.clone();
+        self.later(async move {
+            let Some(text) = text() else { return };
+            if let Err(why) = JsFuture::from(keep(&name, &text, COPY_MAX_AGE_SECS)).await {
+                host.log(&format!(
+                    "{name} is not kept for other isolates: {}",
+                    said(why)
+                ));
+            }
+        });
+    }
+
     fn later(&self, work: impl Future<Output = ()> + 'static) {
         Context::new(self.0.context.clone().unchecked_into()).wait_until(work);
     }
@@ -284,6 +308,11 @@ impl Host for Workers {
     fn log(&self, line: &str) {
         console_log!("{line}");
     }
+}
+
+/// What JavaScript threw, as it says it.
+fn said(why: JsValue) -> String {
+    why.unchecked_into::<js_sys::Object>().to_string().into()
 }
 
 /// Reads the clock. `SystemTime::now` panics here, and this one stands still between calls.

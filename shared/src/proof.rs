@@ -35,6 +35,9 @@ pub enum Purpose<'a> {
     Forward,
     /// A request of the edge's own, with its body. It opens what is [`is_internal`].
     Internal(&'a [u8]),
+    /// No request: a text that the edge keeps where others might write, under its target as the
+    /// name. It opens nothing.
+    Copy(&'a [u8]),
 }
 
 /// Whether a path is for the edge's own requests alone: never forwarded, and opened by no proof
@@ -106,16 +109,22 @@ impl ProofKey {
 
     /// Whether `proof` holds for `parts` as of `now`; compares in constant time.
     pub fn check(&self, parts: &Parts<'_>, proof: &str, now: DateTime<Utc>) -> Result<(), NoProof> {
-        let (time, tag) = proof
-            .strip_prefix("v1,")
-            .and_then(|rest| rest.split_once(','))
-            .ok_or(NoProof::Malformed)?;
-        let time: i64 = time.parse().map_err(|_| NoProof::Malformed)?;
-        let mut decoded = [0; 32];
-        let tag = Base64UrlUnpadded::decode(tag, &mut decoded).map_err(|_| NoProof::Malformed)?;
+        let (time, tag) = parse(proof)?;
         if now.timestamp().abs_diff(time) > WINDOW_SECS {
             return Err(NoProof::Stale);
         }
+        self.verify(parts, time, &tag)
+    }
+
+    /// When `proof` was made for `parts`, however long ago; compares in constant time. For what is
+    /// kept, and whose age is then judged: a request's proof is for [`check`](Self::check).
+    pub fn proven_at(&self, parts: &Parts<'_>, proof: &str) -> Result<DateTime<Utc>, NoProof> {
+        let (time, tag) = parse(proof)?;
+        self.verify(parts, time, &tag)?;
+        DateTime::from_timestamp(time, 0).ok_or(NoProof::Malformed)
+    }
+
+    fn verify(&self, parts: &Parts<'_>, time: i64, tag: &[u8; 32]) -> Result<(), NoProof> {
         self.mac(parts, time)
             .verify_slice(tag)
             .map_err(|_| NoProof::Mismatch)
@@ -128,6 +137,7 @@ impl ProofKey {
         let (purpose, body) = match parts.purpose {
             Purpose::Forward => ("forward", None),
             Purpose::Internal(body) => ("internal", Some(body)),
+            Purpose::Copy(text) => ("copy", Some(text)),
         };
         for part in [
             purpose,
@@ -148,6 +158,19 @@ impl ProofKey {
         }
         mac
     }
+}
+
+/// Time and MAC of a proof.
+fn parse(proof: &str) -> Result<(i64, [u8; 32]), NoProof> {
+    let (time, tag) = proof
+        .strip_prefix("v1,")
+        .and_then(|rest| rest.split_once(','))
+        .ok_or(NoProof::Malformed)?;
+    let time = time.parse().map_err(|_| NoProof::Malformed)?;
+    let mut decoded = [0; 32];
+    let tag = Base64UrlUnpadded::decode(tag, &mut decoded).map_err(|_| NoProof::Malformed)?;
+    let tag = tag.try_into().map_err(|_| NoProof::Mismatch)?;
+    Ok((time, tag))
 }
 
 #[cfg(test)]
@@ -274,6 +297,38 @@ mod tests {
             let held = key(1).check(&other, &proof, now());
             assert_eq!(held, Err(NoProof::Mismatch), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_copy_is_proven_by_name_and_text_however_old_and_is_no_request() {
+        let copy = |target, text| Parts {
+            purpose: Purpose::Copy(text),
+            target,
+            ..PARTS
+        };
+        let proof = key(1).prove(&copy("keys", b"{}"), now());
+        let ours = copy("keys", b"{}");
+        assert_eq!(key(1).proven_at(&ours, &proof), Ok(now()));
+        let moved = proof.replace("v1,18", "v1,19");
+        for (name, held) in [
+            ("another key", key(2).proven_at(&ours, &proof)),
+            ("another time", key(1).proven_at(&ours, &moved)),
+            (
+                "another name",
+                key(1).proven_at(&copy("feed", b"{}"), &proof),
+            ),
+            (
+                "another text",
+                key(1).proven_at(&copy("keys", b"[]"), &proof),
+            ),
+        ] {
+            assert_eq!(held, Err(NoProof::Mismatch), "{name}");
+        }
+        let call = Parts {
+            purpose: Purpose::Internal(b"{}"),
+            ..ours
+        };
+        assert_eq!(key(1).check(&call, &proof, now()), Err(NoProof::Mismatch));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What end-to-end tests and benches are made of: workers under workerd ([`Worker`]), tokens of
 //! a key of our own ([`Issuer`]), an origin that one can look into ([`Stub`]), a Stripe that
-//! misbehaves as the real one does ([`StripeFake`]), and a [`Client`].
+//! misbehaves as the real one does ([`StripeFake`]), a [`Cache`] for workers, and a [`Client`].
 //!
 //! `tests/gateway` holds the edge to one suite of cases on each of its platforms. `tests/e2e` is
 //! about the worker and about the whole: `cargo xtask test` runs it beside a stack, whose edge it
 //! finds in `EDGE_URL` and whose logs in `DATA_DIR`.
 
+mod cache;
 mod client;
 mod issuer;
 mod ports;
@@ -13,6 +14,7 @@ mod stripe;
 mod stub;
 mod worker;
 
+pub use cache::Cache;
 pub use client::{Answer, Client};
 pub use issuer::{Issuer, now};
 pub use ports::free_ports;

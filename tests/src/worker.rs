@@ -6,7 +6,7 @@ use std::{
     env::consts::{ARCH, OS},
     fmt::Write,
     fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -40,6 +40,8 @@ pub struct Script {
     object: Option<(&'static str, &'static str)>,
     /// Modules that are other than in the folder.
     replaced: BTreeMap<String, String>,
+    /// Where its Cache API leads; without one, its calls fail.
+    cache: Option<SocketAddr>,
 }
 
 impl Script {
@@ -52,6 +54,7 @@ impl Script {
             vars: toml::Table::new(),
             object: None,
             replaced: BTreeMap::new(),
+            cache: None,
         }
     }
 
@@ -80,6 +83,13 @@ impl Script {
     #[must_use]
     pub fn replace(mut self, name: &str, text: String) -> Self {
         self.replaced.insert(name.to_owned(), text);
+        self
+    }
+
+    /// Lets its Cache API lead to a [`Cache`](crate::Cache) at `address`.
+    #[must_use]
+    pub const fn cache(mut self, address: SocketAddr) -> Self {
+        self.cache = Some(address);
         self
     }
 
@@ -121,6 +131,14 @@ impl Script {
                 "(className = {class:?}, uniqueKey = {class:?}, enableSql = true)"
             )?;
         }
+        let (mut cache, mut outbound) = (String::new(), "");
+        if let Some(address) = self.cache {
+            write!(
+                cache,
+                "(name = \"cache\", external = (address = \"{address}\", http = ())),"
+            )?;
+            outbound = "cacheApiOutbound = \"cache\",";
+        }
         let wrangler = wrangler()?;
         let date = wrangler.get("compatibility_date");
         let date = date.context("wrangler.toml has a compatibility_date")?;
@@ -131,6 +149,7 @@ const config :Workerd.Config = (
   services = [
     (name = "main", worker = .main),
     (name = "internet", network = (allow = ["public", "private"])),
+    {cache}
   ],
   sockets = [(name = "http", address = "127.0.0.1:{port}", http = (), service = "main")],
 );
@@ -143,6 +162,7 @@ const main :Workerd.Worker = (
 {bindings}  ],
   durableObjectNamespaces = [{objects}],
   durableObjectStorage = (inMemory = void),
+  {outbound}
 );
 "#
         ))

@@ -51,10 +51,15 @@ impl Gateway {
 
     /// Sees to it that the copy is as young as it can be.
     async fn freshen<H: Host>(self: &Rc<Self>, host: &H) {
-        let keep = self
-            .revocations
-            .borrow_mut()
-            .take(host.now(), self.config.ages);
+        let take = || {
+            let mut revocations = self.revocations.borrow_mut();
+            let keep = revocations.take(host.now(), self.config.ages);
+            (keep, revocations.is_cold())
+        };
+        let (mut keep, is_cold) = take();
+        if keep == Keep::Fetch && is_cold && self.recall_revocations(host).await {
+            (keep, _) = take();
+        }
         match keep {
             Keep::Fresh => {}
             Keep::Refresh => {
@@ -65,7 +70,7 @@ impl Gateway {
         }
     }
 
-    async fn fetch_revocations<H: Host>(&self, host: &H, within: TimeDelta) {
+    async fn fetch_revocations<H: Host>(self: &Rc<Self>, host: &H, within: TimeDelta) {
         if let Err(why) = self.try_fetch_revocations(host, within).await {
             self.revocations.borrow_mut().failed(host.now());
             host.log(&format!("the origin told no revocations: {why}"));
@@ -73,7 +78,7 @@ impl Gateway {
     }
 
     async fn try_fetch_revocations<H: Host>(
-        &self,
+        self: &Rc<Self>,
         host: &H,
         within: TimeDelta,
     ) -> Result<(), String> {
@@ -94,6 +99,7 @@ impl Gateway {
                 self.keys.borrow_mut().may_be_other();
             }
             if !more {
+                self.leave_revocations(host);
                 return Ok(());
             }
         }

@@ -229,3 +229,46 @@ fn a_copy_is_as_old_as_what_the_origin_knew() {
     known.add(half, at(9_000));
     assert_eq!(known.age_secs(at(9_000)), Some(8), "half of it is not all");
 }
+
+/// What is in it is found again by whoever knew nothing.
+#[test]
+fn a_snapshot_is_all_that_is_known_and_as_old() {
+    let key = Revocation::Key {
+        id: "k".to_owned(),
+        until: START + 100,
+    };
+    let mut known = Revocations::default();
+    assert!(known.snapshot().is_none(), "nothing is known");
+    known.add(
+        Feed {
+            cursor: 7,
+            floor: START - 50,
+            age_millis: 400,
+            ..feed(vec![session(1, 0), user(5, 0), key])
+        },
+        at(1_000),
+    );
+    let snapshot = known.snapshot().expect("something is known");
+    let mut cold = Revocations::default();
+    assert!(cold.is_cold() && cold.add(snapshot.feed, snapshot.as_of) && !cold.is_cold());
+    assert_eq!(cold.sessions, known.sessions);
+    assert_eq!(cold.keys, known.keys);
+    assert_eq!((cold.cursor, cold.floor), (7, START - 50));
+    assert_eq!(cold.as_of, Some(at(600)));
+    assert_eq!(cold.check(&token(5, 9, -1)), Err(NotBelieved::Withdrawn));
+    assert_eq!(cold.check(&token(5, 9, 0)), Ok(()));
+}
+
+#[test]
+fn a_snapshot_is_made_every_five_seconds_and_a_long_one_more_seldom() {
+    let many = (0..2 * PAGE as u128).map(|id| session(id, 0)).collect();
+    for (revocations, every) in [(Vec::new(), 5_000), (many, 15_000)] {
+        let mut known = knowing(revocations);
+        let made: Vec<_> = (0..31)
+            .map(|secs| secs * 1_000)
+            .filter(|&millis| known.may_snapshot(at(millis)))
+            .collect();
+        let expected: Vec<_> = (0..31_000).step_by(every).collect();
+        assert_eq!(made, expected);
+    }
+}

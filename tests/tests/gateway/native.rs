@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     net::IpAddr,
     pin::Pin,
     rc::Rc,
@@ -37,20 +38,46 @@ struct World {
     now: Cell<DateTime<Utc>>,
     next_id: Cell<u64>,
     later: RefCell<Vec<Pin<Box<dyn Future<Output = ()>>>>>,
+    /// What edges keep for each other.
+    kept: RefCell<HashMap<String, String>>,
+    /// How often one of them asked for it.
+    recalls: Cell<usize>,
 }
 
 impl Edge {
     /// An edge that has seen nothing yet, on this machine's clock as it stands.
     pub fn new(setting: &Setting) -> Self {
-        let config = Config::read(|name| setting.var(name)).expect("a setting that holds together");
+        let world = World {
+            now: Cell::new(tests::now()),
+            next_id: Cell::default(),
+            later: RefCell::default(),
+            kept: RefCell::default(),
+            recalls: Cell::default(),
+        };
+        Self::within(Rc::new(world), |name| setting.var(name))
+    }
+
+    /// Another edge in the same place that has seen nothing yet, with the same clock and cache.
+    pub fn cold(&self, var: impl Fn(&str) -> Option<String>) -> Self {
+        Self::within(self.world.clone(), var)
+    }
+
+    fn within(world: Rc<World>, var: impl Fn(&str) -> Option<String>) -> Self {
+        let config = Config::read(var).expect("a setting that holds together");
         Self {
             gateway: Gateway::new(config),
-            world: Rc::new(World {
-                now: Cell::new(tests::now()),
-                next_id: Cell::default(),
-                later: RefCell::default(),
-            }),
+            world,
         }
+    }
+
+    /// Changes what is kept, as somebody else could who writes into the same cache.
+    pub fn tamper(&self, change: impl FnOnce(&mut HashMap<String, String>)) {
+        change(&mut self.world.kept.borrow_mut());
+    }
+
+    /// How often what is kept was asked for.
+    pub fn recalls(&self) -> usize {
+        self.world.recalls.get()
     }
 
     /// Lets time pass.
@@ -75,11 +102,15 @@ impl Edge {
             Outcome::Answer(answer) => response(answer),
             Outcome::Forward(forward) => host.forward(forward).await,
         };
-        let later = self.world.later.take();
-        for work in later {
-            work.await;
+        loop {
+            let later = self.world.later.take();
+            if later.is_empty() {
+                break answer;
+            }
+            for work in later {
+                work.await;
+            }
         }
-        answer
     }
 }
 
@@ -181,6 +212,20 @@ impl Host for Native {
 
     async fn admit(&self, _key: &str, _quota: Quota) -> Result<Option<Decision>, String> {
         Ok(None)
+    }
+
+    async fn kept(&self, name: &str, _timeout_millis: u32) -> Result<Option<String>, String> {
+        self.0.recalls.update(|recalls| recalls + 1);
+        Ok(self.0.kept.borrow().get(name).cloned())
+    }
+
+    fn keep(&self, name: String, text: impl FnOnce() -> Option<String> + 'static) {
+        let world = self.0.clone();
+        self.later(async move {
+            if let Some(text) = text() {
+                world.kept.borrow_mut().insert(name, text);
+            }
+        });
     }
 
     fn later(&self, work: impl Future<Output = ()> + 'static) {
