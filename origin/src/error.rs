@@ -256,15 +256,27 @@ fn outside_account(error: &outside::Error) -> Problem {
             Code::InvalidSignInState,
             "This sign-in was not begun in this browser, took too long, or is over; begin again",
         ),
-        Error::Refused => plain(Code::ProviderRefused),
-        Error::BadIdToken(why) => Problem::new(Code::InvalidIdToken, sentence(&why.to_string())),
+        Error::Refused => Problem::new(
+            Code::ProviderRefused,
+            "The answer there was no, or came too late; begin again if you want to sign in",
+        ),
+        Error::BadIdToken(why) => Problem::new(
+            Code::InvalidIdToken,
+            format!("{}; sign in again", sentence(&why.to_string())),
+        ),
         Error::EmailUnverified => Problem::new(
             Code::ProviderEmailUnverified,
             "The provider has not verified your e-mail address: verify it there, or sign in here and link the account",
         ),
-        Error::LinkedElsewhere => plain(Code::LinkedElsewhere),
+        Error::LinkedElsewhere => Problem::new(
+            Code::LinkedElsewhere,
+            "Sign in by it to see which one that is; remove it there, and it can be linked here",
+        ),
         Error::LastWay => plain(Code::LastSignInMethod),
-        Error::Away(_) => plain(Code::SignInProviderFailed),
+        Error::Away(_) => Problem::new(
+            Code::SignInProviderFailed,
+            "This is not your fault, and nothing has changed: try again in a few minutes, or sign in another way",
+        ),
         Error::Raced => plain(Code::Conflict),
         Error::Database(error) => database(error),
     }

@@ -28,6 +28,14 @@ const NEEDS_REDIS: &str = "by_redis";
 const STRIPE_KEY: &str = "sk_test_stack";
 const STRIPE_WEBHOOK_SECRET: &str = "whsec_stack";
 
+/// What the stack's origin is told of the provider that a test starts on `port`.
+fn oidc_providers(port: u16) -> String {
+    let issuer = format!("http://127.0.0.1:{port}");
+    format!(
+        r#"[{{"id": "acme", "issuer": "{issuer}", "clientId": "tollgate", "clientSecret": "not a secret + 100%"}}]"#
+    )
+}
+
 /// What to test.
 #[derive(Args, Default)]
 pub struct Tests {
@@ -38,7 +46,8 @@ pub struct Tests {
 
 /// Runs the tests of the workspace. They find a superuser's `DATABASE_URL`, a `REDIS_URL`, the
 /// stack in `EDGE_URL` and `DATA_DIR`, what its origin checks webhooks with in
-/// `STACK_WEBHOOK_SECRET`, and the Spin component in `SPIN_COMPONENT`.
+/// `STACK_WEBHOOK_SECRET`, the provider that it knows in `STACK_OIDC_PROVIDERS`, and the Spin
+/// component in `SPIN_COMPONENT`.
 pub async fn test(tests: Tests) -> Result<()> {
     say("checking what .sqlx says of the queries");
     queries::check().await?;
@@ -46,6 +55,8 @@ pub async fn test(tests: Tests) -> Result<()> {
     let component = edge::build_component().await?;
     let data = tempfile::tempdir()?;
     let [edge_port, origin_port] = free_ports()?;
+    let [provider_port, _] = free_ports()?;
+    let oidc_providers = oidc_providers(provider_port);
     let stripe = StripeFake::start(STRIPE_KEY, STRIPE_WEBHOOK_SECRET).await?;
     let mut stack = Stack::open(Settings {
         edge_port,
@@ -58,11 +69,12 @@ pub async fn test(tests: Tests) -> Result<()> {
             ("STRIPE_SECRET_KEY", STRIPE_KEY.to_owned()),
             ("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET.to_owned()),
             ("STRIPE_API_BASE", stripe.url.clone()),
+            ("OIDC_PROVIDERS", oidc_providers.clone()),
         ],
     })
     .await?;
     let passed = tokio::select! {
-        ended = run(&mut stack, component, &tests.arguments) => ended.map(|()| true),
+        ended = run(&mut stack, component, &oidc_providers, &tests.arguments) => ended.map(|()| true),
         told = up::told_to_stop() => told.map(|()| false),
     };
     stack.stop().await;
@@ -72,13 +84,19 @@ pub async fn test(tests: Tests) -> Result<()> {
     Ok(())
 }
 
-async fn run(stack: &mut Stack, component: PathBuf, arguments: &[String]) -> Result<()> {
+async fn run(
+    stack: &mut Stack,
+    component: PathBuf,
+    oidc_providers: &str,
+    arguments: &[String],
+) -> Result<()> {
     let started = stack.start().await?;
     let mut told: Vec<(&str, OsString)> = vec![
         ("DATABASE_URL", started.database_url.into()),
         ("EDGE_URL", started.edge_url.into()),
         ("DATA_DIR", started.data_dir.into()),
         ("SPIN_COMPONENT", component.into()),
+        ("STACK_OIDC_PROVIDERS", oidc_providers.into()),
         ("STACK_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET.into()),
     ];
     let mut left_out = None;

@@ -100,12 +100,8 @@ type Acting = (Transaction<'static, Postgres>, User);
 
 /// Begins one for an account that may be used.
 async fn act_for(app: &App, user: UserId) -> Result<Acting, Failure> {
-    let mut transaction = app.db.as_user(user).await?;
-    let own = store::lock_own(&mut transaction).await?;
-    let (user, is_active) = own.ok_or(Error::Raced)?;
-    if !is_active {
-        return Err(accounts::Error::Disabled.into());
-    }
+    let mut transaction = app.db.writing_as(user).await?;
+    let user = accounts::own(&mut transaction).await?;
     Ok((transaction, user))
 }
 
@@ -155,6 +151,7 @@ async fn newcomer(app: &App, identity: &Identity, client: &Client) -> Result<Act
         email_hash: &accounts::email_hash(key, &email.normalised()),
         bonus: app.config.credits.credits_signup_bonus.thousandths(),
     };
+    // There is no row yet that could be locked.
     let mut transaction = app.db.as_user(user.id).await?;
     store::register(&mut transaction, &account, client).await?;
     store::link(&mut transaction, user.id, identity).await?;

@@ -10,7 +10,7 @@ use shared::ids::{SessionId, UserId};
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::{app::App, cookies, rim};
+use crate::{app::App, cookies, error::Error as Failure, rim};
 
 use super::{
     Error,
@@ -63,7 +63,7 @@ pub async fn depart(
     headers: &HeaderMap,
     redirect_to: Option<&Url>,
     linking: Option<Linking>,
-) -> Result<Departure, Error> {
+) -> Result<Departure, Failure> {
     let random = Base64UrlUnpadded::encode_string(rim::random::<32>().as_slice());
     let secrets = secrets(app, random);
     let redirect = callback(app, provider);
@@ -71,8 +71,13 @@ pub async fn depart(
         .page(&app.outside.wire, &redirect, &secrets, rim::now())
         .await?;
     let browser = shown(app, headers).unwrap_or_else(|| *rim::random::<16>());
+    let mut transaction = match linking {
+        // Meanwhile the account may be gone, and then nothing is written of it.
+        Some(linking) => app.db.writing_as(linking.user).await?,
+        None => app.db.pool().begin().await?,
+    };
     store::begin(
-        app.db.pool(),
+        &mut transaction,
         &Sha256::digest(secrets.state.as_bytes()),
         &Sha256::digest(browser),
         &provider.id,
@@ -80,6 +85,7 @@ pub async fn depart(
         linking,
     )
     .await?;
+    transaction.commit().await?;
     let value = cookies::sign(&app.cookie_key, LABEL, &[], &browser);
     let max_age_secs = i64::from(LIFETIME_SECS);
     Ok(Departure {

@@ -107,7 +107,11 @@ impl Published {
             Some(&metadata.jwks_uri),
             metadata.userinfo_endpoint.as_ref(),
         ];
-        if !urls.into_iter().flatten().all(is_safe) {
+        if !urls
+            .into_iter()
+            .flatten()
+            .all(|named| may_name(&url, named))
+        {
             return Err(Away::Unreadable("metadata with https:// URLs"));
         }
         Ok(metadata)
@@ -171,6 +175,12 @@ impl Published {
     }
 }
 
+/// Whether a provider may send us, or people, there. One that is elsewhere has nothing to say about
+/// what listens on this machine.
+fn may_name(provider: &Url, named: &Url) -> bool {
+    named.scheme() == "https" || (provider.scheme() == "http" && is_safe(named))
+}
+
 /// Whether what is said there stays between us: by TLS, or on this machine.
 pub fn is_safe(url: &Url) -> bool {
     let is_loopback = match url.host() {
@@ -180,4 +190,30 @@ pub fn is_safe(url: &Url) -> bool {
         None => false,
     };
     url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_elsewhere_sends_nobody_to_this_machine_or_without_tls() {
+        let may = |provider: &str, named: &str| {
+            let url = |text: &str| Url::parse(text).expect("a URL");
+            may_name(&url(provider), &url(named))
+        };
+        let (remote, local) = ("https://id.acme.example", "http://127.0.0.1:4000");
+        for named in [
+            "http://127.0.0.1:9000/metrics",
+            "http://[::1]/keys",
+            "http://localhost/keys",
+            "http://id.acme.example/keys",
+            "ftp://id.acme.example/keys",
+        ] {
+            assert!(!may(remote, named), "{named}");
+        }
+        assert!(may(remote, "https://keys.acme.example/"));
+        assert!(may(local, "http://127.0.0.1:4000/keys"));
+        assert!(!may(local, "http://id.acme.example/keys"));
+    }
 }

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use url::{Url, form_urlencoded};
 
 use crate::{
-    accounts::Entry,
+    accounts::{self, Entry},
     app::App,
     apps,
     door::{self, Body},
@@ -60,9 +60,9 @@ pub fn router() -> Router<App> {
 }
 
 /// Gives up on a provider that takes too long.
-pub async fn in_time<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub async fn in_time<T, E: From<Error>>(asked: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let answer = timeout(PATIENCE, asked).await;
-    answer.map_err(|_| Away::TooSlow)?
+    answer.unwrap_or_else(|_| Err(Error::from(Away::TooSlow).into()))
 }
 
 async fn go(
@@ -264,9 +264,8 @@ async fn unlink(
 ) -> Result<Json<Done>, Failure> {
     // What is no id is no account's.
     let Path(id) = id.map_err(|_| Error::NoSuchAccount)?;
-    let mut transaction = app.db.as_user(caller.user).await?;
-    let own = store::lock_own(&mut transaction).await?;
-    let (user, _) = own.ok_or(sessions::Error::Ended)?;
+    let mut transaction = app.db.writing_as(caller.user).await?;
+    let user = accounts::own(&mut transaction).await?;
     if !store::unlink(&mut transaction, id).await? {
         return Err(Error::NoSuchAccount.into());
     }

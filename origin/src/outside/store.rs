@@ -7,7 +7,7 @@ use shared::{
 };
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
-use crate::{accounts, front::Client, rim};
+use crate::{front::Client, rim};
 
 use super::{
     Error, Identity,
@@ -16,7 +16,7 @@ use super::{
 
 /// Writes down that a browser goes to a provider.
 pub async fn begin(
-    db: &PgPool,
+    db: &mut PgConnection,
     state_hash: &[u8],
     browser_hash: &[u8],
     provider: &str,
@@ -78,27 +78,6 @@ pub async fn account_of(
     .fetch_optional(db)
     .await?;
     Ok(row.map(|row| (row.id.into(), row.is_linked)))
-}
-
-/// The acting user's own row, which nobody else changes until the transaction ends, and whether the
-/// account may be used.
-pub async fn lock_own(db: &mut PgConnection) -> sqlx::Result<Option<(User, bool)>> {
-    let row = sqlx::query!(
-        "SELECT id, email, name, email_verified, role, status FROM auth.users FOR NO KEY UPDATE"
-    )
-    .fetch_optional(db)
-    .await?;
-    row.map(|row| {
-        let user = User {
-            id: row.id.into(),
-            email: row.email,
-            name: row.name,
-            email_verified: row.email_verified,
-            role: accounts::role(&row.role)?,
-        };
-        Ok((user, row.status == "active"))
-    })
-    .transpose()
 }
 
 /// Whether a session of the acting user lives.

@@ -36,7 +36,7 @@ async fn call(
 
 /// The account of somebody is deleted while they ask for something: the request has passed every
 /// look at the account, and waits where it first meets the deletion, which then does its work.
-async fn overtaken(
+pub async fn overtaken(
     db: &PgPool,
     origin: &Origin,
     user: &str,

@@ -5,6 +5,7 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use crate::{
+    leaving_races::overtaken,
     post_office::{Browser, NEW_PASSWORD},
     provider::{ACCOUNTS, ACME, ADA, Provider, Somebody, follow, go_and_link, sign_in},
     second_factor::enrol,
@@ -342,4 +343,46 @@ async fn a_disabled_account_is_not_signed_in_to_and_not_made_anew(db: PgPool) {
         .is_page(403, "account is disabled");
     assert_eq!(count(&db, LIVE).await, before);
     assert_eq!(count(&db, "SELECT count(*) FROM auth.users").await, 1);
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn whoever_leaves_meanwhile_is_not_linked_unlinked_or_signed_in(db: PgPool) {
+    let acme = Provider::start().await;
+    let origin = acme.origin(&db, &[]).await;
+    let wish = json!({"link": true});
+    let trips = "SELECT count(*) FROM auth.outside_sign_ins";
+
+    let ada = origin.join("ada1@example.org").await;
+    let mut browser = Browser::default();
+    let goes = go_and_link(&origin, &mut browser, ACME, &ada.access, &wish);
+    overtaken(&db, &origin, &ada.id, goes)
+        .await
+        .is_problem(403, "ACCOUNT_DISABLED");
+    assert_eq!(count(&db, trips).await, 0);
+
+    let ada = origin.join("ada2@example.org").await;
+    let gone = go_and_link(&origin, &mut browser, ACME, &ada.access, &wish).await;
+    let back = acme.say_yes(gone.body["url"].as_str().expect("a page"));
+    let returns = follow(&origin, &mut browser, &back);
+    overtaken(&db, &origin, &ada.id, returns)
+        .await
+        .is_page(403, "account is disabled");
+    assert_eq!(count(&db, LINKED).await, 0);
+
+    let ada = origin.join("ada3@example.org").await;
+    link(&origin, &acme, &mut browser, &ada).await;
+    let id = text(&origin.get(ACCOUNTS, &ada.access).await.body[0]["id"]);
+    overtaken(&db, &origin, &ada.id, unlink(&origin, &ada, &id))
+        .await
+        .is_problem(403, "ACCOUNT_DISABLED");
+
+    let ada = origin.join("ada4@example.org").await;
+    link(&origin, &acme, &mut browser, &ada).await;
+    let mut browser = Browser::default();
+    let signs_in = sign_in(&origin, &acme, &mut browser, ACME);
+    overtaken(&db, &origin, &ada.id, signs_in)
+        .await
+        .is_page(403, "account is disabled");
+    assert!(!browser.is_signed_in());
+    assert_eq!(count(&db, LIVE).await, 0);
 }

@@ -14,7 +14,7 @@ const LOGIN: &str = "/api/v1/auth/login";
 const TOTP: &str = "/api/v1/auth/mfa/totp";
 
 /// What comes behind `mark` in the mail to an address, up to the end of the word.
-fn in_mail(email: &str, mark: &str) -> Option<String> {
+pub fn in_mail(email: &str, mark: &str) -> Option<String> {
     let folder = PathBuf::from(env::var("DATA_DIR").ok()?).join("mail");
     let letters = fs::read_dir(folder).ok()?.flatten();
     let mut texts = letters.filter_map(|letter| fs::read_to_string(letter.path()).ok());

@@ -1,7 +1,8 @@
 //! Tollgate from end to end: the worker as it is built, under workerd.
 //!
-//! `tour`, `identity`, `purchases`, `revocations` and `bad_input` go through the whole stack, under
-//! `wrangler dev` and with a real origin; the others start a worker of their own in front of an origin that they look into.
+//! `tour`, `identity`, `outside`, `purchases`, `revocations` and `bad_input` go through the whole
+//! stack, under `wrangler dev` and with a real origin; the others start a worker of their own in front
+//! of an origin that they look into.
 
 mod bad_input;
 mod forwarding;
@@ -9,6 +10,7 @@ mod hostile_tokens;
 mod identity;
 mod keys;
 mod limits;
+mod outside;
 mod purchases;
 mod revocations;
 mod rig;
