@@ -22,6 +22,7 @@ mod verification;
 
 pub use device::DeviceId;
 pub use import::{Imported, import_users};
+pub use leaving::clear_words;
 pub use passwords::{NotHashed, Passwords};
 pub use proof::{Shown, confirm, email_hash, normalised};
 pub use routes::router;

@@ -360,6 +360,13 @@ pub async fn delete(db: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Clears the words of so many transactions of somebody who has left; says whether there may be more.
+pub async fn clear_words(db: &PgPool, rows: i32) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT auth.clear_words($1) AS "more!""#, rows)
+        .fetch_one(db)
+        .await
+}
+
 /// Drops counts of failures that are as good as forgotten.
 pub async fn sweep_failures(db: &PgPool) -> sqlx::Result<()> {
     sqlx::query!(r#"SELECT auth.sweep_failures() AS "done: ()""#)

@@ -153,6 +153,7 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
             "auth.begin_outside_sign_in",
             "auth.begin_sign_in",
             "auth.claim_mail",
+            "auth.clear_words",
             "auth.confirm_email",
             "auth.delete_account",
             "auth.forget_mail",
