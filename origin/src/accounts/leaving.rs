@@ -1,5 +1,5 @@
-//! Leaving: whoever has signed in just now and knows the password may delete the account. The words
-//! of the wallet's transactions go behind that, since there may be any number of them.
+//! Leaving: whoever has signed in just now, and knows the password where there is one, may delete the
+//! account. The words of the wallet's transactions go behind that, since there may be any number.
 
 use std::time::Duration;
 
@@ -44,10 +44,19 @@ pub async fn leave(
     client: Client,
     Body(body): Body<Leave>,
 ) -> Result<impl IntoResponse, Failure> {
-    let since = prove_password(&app, caller, body.password, &client).await?;
+    let since = match body.password {
+        Some(password) => Some(prove_password(&app, caller, password, &client).await?),
+        None => None,
+    };
     let mut transaction = app.db.writing_as(caller.user).await?;
-    if !store::still_has_password(&mut transaction, since).await? {
-        return Err(Error::InvalidCredentials.into());
+    match since {
+        Some(since) if !store::still_has_password(&mut transaction, since).await? => {
+            return Err(Error::InvalidCredentials.into());
+        }
+        None if store::has_password(&mut transaction).await? => {
+            return Err(Error::NoPassword.into());
+        }
+        Some(_) | None => {}
     }
     store::delete(&mut transaction).await?;
     transaction.commit().await?;

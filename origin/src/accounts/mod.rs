@@ -38,6 +38,9 @@ pub enum Error {
     /// No such account, or not its password; nobody learns which.
     #[error("e-mail or password is wrong")]
     InvalidCredentials,
+    /// The account has a password, and the request none.
+    #[error("the password is missing")]
+    NoPassword,
     /// The password was right.
     #[error("the e-mail address is not verified")]
     EmailNotVerified,

@@ -169,6 +169,13 @@ pub async fn put_password(db: &mut PgConnection, user: UserId, phc: &str) -> sql
     Ok(())
 }
 
+/// Whether the acting user has a password.
+pub async fn has_password(db: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT EXISTS (SELECT user_id FROM auth.passwords) AS "has!""#)
+        .fetch_one(db)
+        .await
+}
+
 /// Takes the acting user's password away.
 pub async fn remove_password(db: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM auth.passwords")

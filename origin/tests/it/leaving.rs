@@ -17,6 +17,8 @@ use crate::support::{
 };
 
 const EXPORT: &str = "/api/v1/auth/me/export";
+const ACCOUNT: &str = "/api/v1/auth/account";
+const STILL_THERE: &str = "SELECT count(*) FROM auth.users WHERE status = 'active'";
 
 async fn export(origin: &Origin, person: &Person) -> Value {
     let answer = origin.get(EXPORT, &person.access).await;
@@ -192,14 +194,7 @@ async fn who_leaves_is_named_nowhere_and_the_ledger_adds_up(db: PgPool) {
         );
     }
     let password = json!({"password": PASSWORD});
-    let left = ask(
-        &origin,
-        "DELETE",
-        "/api/v1/auth/account",
-        Some(&token),
-        &password,
-    )
-    .await;
+    let left = ask(&origin, "DELETE", ACCOUNT, Some(&token), &password).await;
     assert_eq!(left.status, 200, "{left:?}");
     while clear_words(&db, 1_000).await {}
     for needle in PERSONAL {
@@ -262,14 +257,7 @@ async fn words_go_in_slices_and_nobody_elses(db: PgPool) {
 
 pub async fn leave(origin: &Origin, person: &Person) -> Answer {
     let body = json!({"password": PASSWORD});
-    ask(
-        origin,
-        "DELETE",
-        "/api/v1/auth/account",
-        Some(&person.access),
-        &body,
-    )
-    .await
+    ask(origin, "DELETE", ACCOUNT, Some(&person.access), &body).await
 }
 
 /// What is said of somebody who is gone would stay.
@@ -311,31 +299,43 @@ async fn leaving_needs_the_password_and_a_recent_sign_in(db: PgPool) {
     let token = ada(&origin).await;
     let leave = async |password: &str| {
         let body = json!({"password": password});
-        ask(
-            &origin,
-            "DELETE",
-            "/api/v1/auth/account",
-            Some(&token),
-            &body,
-        )
-        .await
+        ask(&origin, "DELETE", ACCOUNT, Some(&token), &body).await
     };
     leave("wrong horse")
         .await
         .is_problem(401, "INVALID_CREDENTIALS");
+    let without = ask(&origin, "DELETE", ACCOUNT, Some(&token), &json!({})).await;
+    without.is_problem(400, "VALIDATION_FAILED");
+    assert_eq!(without.pointers(), ["/password"]);
     let old = signed_in_long_ago(&origin, &db).await;
     let body = json!({"password": PASSWORD});
-    ask(&origin, "DELETE", "/api/v1/auth/account", Some(&old), &body)
+    ask(&origin, "DELETE", ACCOUNT, Some(&old), &body)
         .await
         .is_problem(403, "RECENT_SIGN_IN_REQUIRED");
-    assert_eq!(
-        count(
-            &db,
-            "SELECT count(*) FROM auth.users WHERE status = 'active'"
-        )
-        .await,
-        1
-    );
+    assert_eq!(count(&db, STILL_THERE).await, 1);
+}
+
+/// Whoever came by another provider, or lost a password that somebody else had chosen, has none.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn who_has_no_password_leaves_by_a_recent_sign_in_alone(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let token = ada(&origin).await;
+    let old = signed_in_long_ago(&origin, &db).await;
+    sqlx::query("DELETE FROM auth.passwords")
+        .execute(&db)
+        .await
+        .expect("none");
+    let leave =
+        async |token: &str, body: &Value| ask(&origin, "DELETE", ACCOUNT, Some(token), body).await;
+    leave(&old, &json!({}))
+        .await
+        .is_problem(403, "RECENT_SIGN_IN_REQUIRED");
+    leave(&token, &json!({"password": "whatever it is"}))
+        .await
+        .is_problem(401, "INVALID_CREDENTIALS");
+    let left = leave(&token, &json!({})).await;
+    assert_eq!(left.status, 200, "{left:?}");
+    assert_eq!(count(&db, STILL_THERE).await, 0);
 }
 
 /// An access token by a refresh, of a sign-in that is some time ago.
