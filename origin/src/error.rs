@@ -194,6 +194,7 @@ fn account(error: &accounts::Error) -> Problem {
     match error {
         accounts::Error::EmailTaken => plain(Code::EmailTaken),
         accounts::Error::InvalidCredentials => plain(Code::InvalidCredentials),
+        accounts::Error::NoPassword => field("password", "is missing"),
         accounts::Error::EmailNotVerified => plain(Code::EmailNotVerified),
         accounts::Error::Disabled => plain(Code::AccountDisabled),
         accounts::Error::TooManyFailures { wait_secs } => Problem::new(

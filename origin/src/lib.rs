@@ -35,7 +35,7 @@ pub mod rim;
 pub mod security_events;
 pub mod telemetry;
 
-pub use accounts::{Imported, import_users};
+pub use accounts::{Imported, clear_words, import_users};
 pub use app::{App, router};
 pub use credits::verification;
 pub use db::MIGRATOR;

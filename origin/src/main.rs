@@ -13,6 +13,7 @@ use mimalloc::MiMalloc;
 use origin::{
     App, MIGRATOR,
     apps::{self, NewApp, ServiceKey},
+    clear_words,
     cli::{AppsTask, Cli, KeysTask, LedgerTask, PackagesTask, Task, UsersTask},
     config::{Config, Database, Sealing},
     health, import_users, keys, mail, payments, revocations, rim, router, security_events,
@@ -83,6 +84,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .context("loading the revocations")?;
     tokio::spawn(app.clone().tend_keys());
     tokio::spawn(app.clone().tend_accounts());
+    tokio::spawn(clear_words(app.clone()));
     tokio::spawn(revocations::follow(app.clone()));
     tokio::spawn(security_events::tend(app.clone()));
     tokio::spawn(mail::watch(app.clone()));

@@ -51,14 +51,16 @@ impl Body for Register {
 /// `DELETE /auth/account`.
 #[derive(Debug)]
 pub struct Leave {
-    /// The account's, once more.
-    pub password: Password,
+    /// The account's, once more, where it has one.
+    pub password: Option<Password>,
 }
 
 impl Body for Leave {
+    const MAY_BE_ABSENT: bool = true;
+
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         Some(Self {
-            password: fields.required("password")?,
+            password: fields.optional("password")?,
         })
     }
 }

@@ -36,7 +36,7 @@ impl Cache {
         let kept = watch::Sender::new(HashMap::new());
         let held = kept.clone();
         let router = Router::new().fallback(async move |method: Method, uri: Uri, body: Bytes| {
-            answer(&held, &method, &uri, body)
+            answer(&held, &method, &uri, &body)
         });
         let server = spawn(async move { axum::serve(listener, router).await });
         Ok(Self {
@@ -69,12 +69,12 @@ fn answer(
     held: &watch::Sender<HashMap<String, Bytes>>,
     method: &Method,
     uri: &Uri,
-    body: Bytes,
+    body: &Bytes,
 ) -> Response {
     let name = uri.to_string();
     if method == Method::PUT {
-        let head = body.windows(4).position(|end| end == b"\r\n\r\n");
-        let text = body.slice(head.map_or(0, |head| head + 4)..);
+        let blank = body.windows(4).position(|end| end == b"\r\n\r\n");
+        let text = body.slice(blank.map_or(0, |at| at + 4)..);
         held.send_modify(|kept| drop(kept.insert(name, text)));
         return StatusCode::NO_CONTENT.into_response();
     }

@@ -1,4 +1,7 @@
-//! Leaving: whoever has signed in just now and knows the password may delete the account.
+//! Leaving: whoever has signed in just now, and knows the password where there is one, may delete the
+//! account. The words of the wallet's transactions go behind that, since there may be any number.
+
+use std::time::Duration;
 
 use axum::{Json, extract::State, http::header, response::IntoResponse};
 use shared::api::{Done, Leave};
@@ -13,6 +16,27 @@ use crate::{
 
 use super::{Error, recovery::prove_password, store};
 
+/// How many transactions one statement clears: it holds the wallet's lock that long.
+const CLEARED_AT_ONCE: i32 = 2_000;
+
+/// Clears the words of those who have left, for ever.
+pub async fn clear_words(app: App) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(30));
+    loop {
+        ticks.tick().await;
+        let mut is_more = true;
+        while is_more {
+            is_more = match store::clear_words(app.db.pool(), CLEARED_AT_ONCE).await {
+                Ok(is_more) => is_more,
+                Err(error) => {
+                    tracing::warn!(%error, "words of who has left stay until the next sweep");
+                    false
+                }
+            };
+        }
+    }
+}
+
 /// `DELETE /auth/account`. What is personal goes; the ledger stays, without a name.
 pub async fn leave(
     State(app): State<App>,
@@ -20,10 +44,19 @@ pub async fn leave(
     client: Client,
     Body(body): Body<Leave>,
 ) -> Result<impl IntoResponse, Failure> {
-    let since = prove_password(&app, caller, body.password, &client).await?;
+    let since = match body.password {
+        Some(password) => Some(prove_password(&app, caller, password, &client).await?),
+        None => None,
+    };
     let mut transaction = app.db.writing_as(caller.user).await?;
-    if !store::still_has_password(&mut transaction, since).await? {
-        return Err(Error::InvalidCredentials.into());
+    match since {
+        Some(since) if !store::still_has_password(&mut transaction, since).await? => {
+            return Err(Error::InvalidCredentials.into());
+        }
+        None if store::has_password(&mut transaction).await? => {
+            return Err(Error::NoPassword.into());
+        }
+        Some(_) | None => {}
     }
     store::delete(&mut transaction).await?;
     transaction.commit().await?;

@@ -22,6 +22,7 @@ mod verification;
 
 pub use device::DeviceId;
 pub use import::{Imported, import_users};
+pub use leaving::clear_words;
 pub use passwords::{NotHashed, Passwords};
 pub use proof::{Shown, confirm, email_hash, normalised};
 pub use routes::router;
@@ -37,6 +38,9 @@ pub enum Error {
     /// No such account, or not its password; nobody learns which.
     #[error("e-mail or password is wrong")]
     InvalidCredentials,
+    /// The account has a password, and the request none.
+    #[error("the password is missing")]
+    NoPassword,
     /// The password was right.
     #[error("the e-mail address is not verified")]
     EmailNotVerified,

@@ -169,6 +169,13 @@ pub async fn put_password(db: &mut PgConnection, user: UserId, phc: &str) -> sql
     Ok(())
 }
 
+/// Whether the acting user has a password.
+pub async fn has_password(db: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT EXISTS (SELECT user_id FROM auth.passwords) AS "has!""#)
+        .fetch_one(db)
+        .await
+}
+
 /// Takes the acting user's password away.
 pub async fn remove_password(db: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM auth.passwords")
@@ -358,6 +365,13 @@ pub async fn delete(db: &mut PgConnection) -> sqlx::Result<()> {
         .fetch_one(db)
         .await?;
     Ok(())
+}
+
+/// Clears the words of so many transactions of somebody who has left; says whether there may be more.
+pub async fn clear_words(db: &PgPool, rows: i32) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT auth.clear_words($1) AS "more!""#, rows)
+        .fetch_one(db)
+        .await
 }
 
 /// Drops counts of failures that are as good as forgotten.

@@ -10,9 +10,15 @@ use axum::{
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{Answer, Origin, PASSWORD, Person, assert_ledger_adds_up, count, text};
+use origin::apps::Permission;
+
+use crate::support::{
+    Answer, Origin, PASSWORD, Person, Service, assert_ledger_adds_up, count, text,
+};
 
 const EXPORT: &str = "/api/v1/auth/me/export";
+const ACCOUNT: &str = "/api/v1/auth/account";
+const STILL_THERE: &str = "SELECT count(*) FROM auth.users WHERE status = 'active'";
 
 async fn export(origin: &Origin, person: &Person) -> Value {
     let answer = origin.get(EXPORT, &person.access).await;
@@ -188,15 +194,9 @@ async fn who_leaves_is_named_nowhere_and_the_ledger_adds_up(db: PgPool) {
         );
     }
     let password = json!({"password": PASSWORD});
-    let left = ask(
-        &origin,
-        "DELETE",
-        "/api/v1/auth/account",
-        Some(&token),
-        &password,
-    )
-    .await;
+    let left = ask(&origin, "DELETE", ACCOUNT, Some(&token), &password).await;
     assert_eq!(left.status, 200, "{left:?}");
+    while clear_words(&db, 1_000).await {}
     for needle in PERSONAL {
         assert_eq!(rows_with(&db, needle).await, [], "{needle}");
     }
@@ -222,37 +222,120 @@ async fn who_leaves_is_named_nowhere_and_the_ledger_adds_up(db: PgPool) {
     assert!((origin.spendable(&again).await - 5.0).abs() < f64::EPSILON);
 }
 
+/// As the task does that clears the words of those who have left.
+pub async fn clear_words(db: &PgPool, rows: i32) -> bool {
+    sqlx::query_scalar("SELECT auth.clear_words($1)")
+        .bind(rows)
+        .fetch_one(db)
+        .await
+        .expect("a slice")
+}
+
+pub const WORDS: &str = "SELECT count(*) FROM credits.transactions WHERE description IS NOT NULL OR metadata IS NOT NULL";
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn words_go_in_slices_and_nobody_elses(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let (ada, eve) = (
+        origin.join("ada@example.org").await,
+        origin.join("eve@example.org").await,
+    );
+    origin.spend(&eve, 1.0, None).await;
+    for _ in 0..5 {
+        origin.spend(&ada, 1.0, None).await;
+    }
+    let others = count(&db, WORDS).await - 5;
+    let left = leave(&origin, &ada).await;
+    assert_eq!(left.status, 200, "{left:?}");
+    assert!(clear_words(&db, 2).await);
+    assert!(count(&db, WORDS).await > others, "two at the most");
+    while clear_words(&db, 2).await {}
+    assert_eq!(count(&db, WORDS).await, others);
+    assert!(others > 0);
+    assert_ledger_adds_up(&db).await;
+}
+
+pub async fn leave(origin: &Origin, person: &Person) -> Answer {
+    let body = json!({"password": PASSWORD});
+    ask(origin, "DELETE", ACCOUNT, Some(&person.access), &body).await
+}
+
+/// What is said of somebody who is gone would stay.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn nobody_grants_or_refunds_to_somebody_who_has_left(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    let admin = origin.join_as_admin(&db, "root@example.org").await;
+    let app = Service::add(
+        &db,
+        "app",
+        &[Permission::Grant, Permission::Refund],
+        100_000,
+    )
+    .await;
+    app.meets(&db, &ada).await;
+    let charge = origin.spend(&ada, 2.0, None).await;
+    assert_eq!(leave(&origin, &ada).await.status, 200);
+    let grant = json!({"userId": ada.id, "amount": 1, "reason": "for Ada L", "referenceId": "r"});
+    let refund = json!({"userId": ada.id, "transactionId": charge.body["transaction"]["id"],
+                        "reason": "for Ada L", "referenceId": "r"});
+    for (path, body) in [
+        ("/api/v1/credits/grants", &grant),
+        ("/api/v1/credits/refunds", &refund),
+    ] {
+        for answer in [
+            origin.post(path, Some(&admin.access), body).await,
+            origin.post_as(&app, path, body).await,
+        ] {
+            answer.is_problem(404, "NOT_FOUND");
+        }
+    }
+    assert_eq!(rows_with(&db, "for Ada L").await, []);
+}
+
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn leaving_needs_the_password_and_a_recent_sign_in(db: PgPool) {
     let origin = Origin::start(&db).await;
     let token = ada(&origin).await;
     let leave = async |password: &str| {
         let body = json!({"password": password});
-        ask(
-            &origin,
-            "DELETE",
-            "/api/v1/auth/account",
-            Some(&token),
-            &body,
-        )
-        .await
+        ask(&origin, "DELETE", ACCOUNT, Some(&token), &body).await
     };
     leave("wrong horse")
         .await
         .is_problem(401, "INVALID_CREDENTIALS");
+    let without = ask(&origin, "DELETE", ACCOUNT, Some(&token), &json!({})).await;
+    without.is_problem(400, "VALIDATION_FAILED");
+    assert_eq!(without.pointers(), ["/password"]);
     let old = signed_in_long_ago(&origin, &db).await;
     let body = json!({"password": PASSWORD});
-    ask(&origin, "DELETE", "/api/v1/auth/account", Some(&old), &body)
+    ask(&origin, "DELETE", ACCOUNT, Some(&old), &body)
         .await
         .is_problem(403, "RECENT_SIGN_IN_REQUIRED");
-    assert_eq!(
-        count(
-            &db,
-            "SELECT count(*) FROM auth.users WHERE status = 'active'"
-        )
-        .await,
-        1
-    );
+    assert_eq!(count(&db, STILL_THERE).await, 1);
+}
+
+/// Whoever came by another provider, or lost a password that somebody else had chosen, has none.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn who_has_no_password_leaves_by_a_recent_sign_in_alone(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let token = ada(&origin).await;
+    let old = signed_in_long_ago(&origin, &db).await;
+    sqlx::query("DELETE FROM auth.passwords")
+        .execute(&db)
+        .await
+        .expect("none");
+    let leave =
+        async |token: &str, body: &Value| ask(&origin, "DELETE", ACCOUNT, Some(token), body).await;
+    leave(&old, &json!({}))
+        .await
+        .is_problem(403, "RECENT_SIGN_IN_REQUIRED");
+    leave(&token, &json!({"password": "whatever it is"}))
+        .await
+        .is_problem(401, "INVALID_CREDENTIALS");
+    let left = leave(&token, &json!({})).await;
+    assert_eq!(left.status, 200, "{left:?}");
+    assert_eq!(count(&db, STILL_THERE).await, 0);
 }
 
 /// An access token by a refresh, of a sign-in that is some time ago.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::{
-    leaving::rows_with,
+    leaving::{WORDS, clear_words, leave, rows_with},
     support::{Answer, Origin, PASSWORD, count},
 };
 
@@ -119,6 +119,37 @@ async fn a_failure_that_a_deletion_overtakes_is_nobodys(db: PgPool) {
         .is_problem(401, "INVALID_CREDENTIALS");
     let theirs = "SELECT count(*) FROM auth.security_events WHERE user_id IS NOT NULL AND type <> 'account_deleted'";
     assert_eq!(count(&db, theirs).await, 0);
+}
+
+/// A charge that was let in before holds the wallet: what clears the words waits for it.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn the_words_of_a_charge_that_a_deletion_overtakes_go_too(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    let mut hold_up = db.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE credits.usage IN EXCLUSIVE MODE")
+        .execute(&mut *hold_up)
+        .await
+        .expect("a lock");
+    let until_waiting = async |waiting: i64| {
+        while count(&db, WAITING).await < waiting {
+            tokio::task::yield_now().await;
+        }
+    };
+    let clear = async { while clear_words(&db, 1_000).await {} };
+    let rest = async {
+        until_waiting(1).await;
+        assert_eq!(leave(&origin, &ada).await.status, 200);
+        tokio::join!(clear, async {
+            until_waiting(2).await;
+            hold_up.commit().await.expect("an end");
+        });
+    };
+    let both = async { tokio::join!(origin.spend(&ada, 1.0, None), rest).0 };
+    let charged = tokio::time::timeout(Duration::from_secs(20), both).await;
+    let charged = charged.expect("what clears waits for the charge");
+    assert_eq!(charged.status, 200, "{charged:?}");
+    assert_eq!(count(&db, WORDS).await, 0);
 }
 
 /// A stolen refresh token that is noticed at that moment: it is written down before, or not at all.

@@ -25,6 +25,7 @@ mod outage;
 mod outside;
 mod outside_links;
 mod outside_native;
+mod outside_settings;
 mod payments;
 mod post;
 mod post_office;

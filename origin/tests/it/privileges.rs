@@ -133,6 +133,45 @@ async fn every_personal_table_is_under_forced_row_security(db: PgPool) {
     assert_eq!(open, IMPERSONAL);
 }
 
+/// Row security is not asked inside of these: they ask by themselves.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn what_acts_for_a_user_acts_for_nobody_else(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.register("ada@example.org").await;
+    let eve = origin.register("eve@example.org").await;
+    let nobody = "0197a7c2-0000-7000-8000-000000000000";
+    let mut runtime = as_runtime(&db).await;
+    for (call, user) in [
+        ("auth.withdraw_tokens($1::uuid)", &*eve),
+        ("auth.confirm_email($1::uuid, 'hash', 1)", &*eve),
+        (
+            "auth.register($1::uuid, 'a@b.c', 'a@b.c', NULL, 'phc', 'hash', 1, NULL, NULL)",
+            nobody,
+        ),
+        (
+            "auth.register_outside($1::uuid, 'a@b.c', 'a@b.c', NULL, 'hash', 1, NULL, NULL)",
+            nobody,
+        ),
+    ] {
+        for acting in [&*ada, ""] {
+            sqlx::query("SELECT set_config('tollgate.user', $1, false)")
+                .bind(acting)
+                .execute(&mut runtime)
+                .await
+                .expect("set");
+            let error = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {call}")))
+                .bind(user)
+                .execute(&mut runtime)
+                .await
+                .expect_err(call);
+            let code = error
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code);
+            assert_eq!(code.as_deref(), Some("42501"), "{call}: {error}");
+        }
+    }
+}
+
 /// Invariant 9 of the architecture: the list is short, and it is this one.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
@@ -153,6 +192,7 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
             "auth.begin_outside_sign_in",
             "auth.begin_sign_in",
             "auth.claim_mail",
+            "auth.clear_words",
             "auth.confirm_email",
             "auth.delete_account",
             "auth.forget_mail",

@@ -376,11 +376,16 @@ async fn no_refresh_slips_past_a_change_of_the_account(db: PgPool) {
     let origin = Origin::start(&db).await;
     let ada = origin.join_as_admin(&db, "ada@example.org").await;
     let mut change = db.begin().await.expect("a transaction");
-    sqlx::query("UPDATE auth.users SET role = 'user' WHERE id = $1::uuid")
-        .bind(&ada.id)
-        .execute(&mut *change)
-        .await
-        .expect("a change");
+    for statement in [
+        "SELECT set_config('tollgate.user', $1, true)",
+        "UPDATE auth.users SET role = 'user' WHERE id = $1::uuid",
+    ] {
+        sqlx::query(statement)
+            .bind(&ada.id)
+            .execute(&mut *change)
+            .await
+            .expect("a change");
+    }
     let id = ada.id.parse().expect("an id");
     revocations::append_user(&mut change, id)
         .await

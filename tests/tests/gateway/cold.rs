@@ -221,7 +221,8 @@ async fn what_others_put_in_its_place_counts_as_not_there() -> Result<()> {
         }),
         ("nothing", |kept| kept.values_mut().for_each(String::clear)),
         ("a byte less", |kept| {
-            kept.values_mut().for_each(|text| text.truncate(text.len() - 1));
+            kept.values_mut()
+                .for_each(|text| text.truncate(text.len() - 1));
         }),
         ("no proof", |kept| {
             kept.values_mut().for_each(|text| {
