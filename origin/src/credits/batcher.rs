@@ -2,30 +2,33 @@
 //! written the next one fills, so that an idle ledger waits for nothing and a busy one shares
 //! each flush to disk among many.
 //!
-//! Users are dealt out to a few lanes, each with a connection of its own, so that no two batches
-//! of this process want the same row. An operation that was queued is carried out, whether or
-//! not anybody still waits for it.
+//! Users are dealt out to a few lanes, each with a connection of its own, so that one lane's
+//! flush overlaps with another's work, and no two batches of this process want the same row.
+//! An operation that was queued is carried out, whether or not anybody still waits for it.
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
-use metrics::counter;
+use metrics::{counter, histogram};
+use sqlx::PgConnection;
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, yield_now},
-    time::Instant,
+    time::{Instant, sleep, timeout},
 };
 
-use crate::{config::CreditsConfig, db::Db};
+use crate::{
+    config::CreditsConfig,
+    db::{self, Db},
+};
 
 use super::{
     Error,
-    ledger::Outcome,
+    ledger::{self, Outcome},
     operation::Operation,
-    writer::{Flusher, Job, Writer},
 };
 
 const LANES: usize = 2;
@@ -34,33 +37,44 @@ const LANES: usize = 2;
 const MOST_IN_A_BATCH: usize = 256;
 /// How long an operation may wait for its turn, or its unclear end be looked into.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Less than the patience, so that a batch which one wallet holds up can be split in time.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(3);
+/// Longer than Postgres lets a statement run: only a dead line takes that long.
+const LONGEST_CALL: Duration = Duration::from_secs(6);
+
+/// An operation in the queue.
+struct Job {
+    operation: Operation,
+    give_up_at: Instant,
+    answer: oneshot::Sender<Result<(Operation, Outcome), Error>>,
+}
 
 /// The queues, and the tasks that empty them.
 pub struct Batcher {
     /// Gone once it drains.
     queues: RwLock<Vec<mpsc::Sender<Job>>>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    lanes: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Batcher {
     /// Lanes that are idle until something comes. Each holds `queue` operations at the most.
     pub fn start(db: &Db, rules: CreditsConfig, queue: usize) -> Self {
-        let (flusher, unflushed) = Flusher::new(db, rules);
-        let (queues, mut tasks): (_, Vec<_>) = (0..LANES)
+        let (queues, lanes) = (0..LANES)
             .map(|_| {
                 let (sender, jobs) = mpsc::channel(queue);
                 let lane = Lane {
-                    writer: Writer::new(db, rules, Some(unflushed.clone())),
+                    db: db.clone(),
+                    rules,
+                    connection: None,
                     waiting: Vec::new(),
                     jobs,
                 };
                 (sender, tokio::spawn(lane.run()))
             })
             .unzip();
-        tasks.push(tokio::spawn(flusher.run()));
         Self {
             queues: RwLock::new(queues),
-            tasks: Mutex::new(tasks),
+            lanes: Mutex::new(lanes),
         }
     }
 
@@ -93,20 +107,22 @@ impl Batcher {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        let tasks = {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *tasks)
+        let lanes = {
+            let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *lanes)
         };
-        for task in tasks {
-            if task.await.is_err() {
-                tracing::error!("a task of the ledger panicked");
+        for lane in lanes {
+            if lane.await.is_err() {
+                tracing::error!("a lane of the ledger panicked");
             }
         }
     }
 }
 
 struct Lane {
-    writer: Writer,
+    db: Db,
+    rules: CreditsConfig,
+    connection: Option<PgConnection>,
     /// What could not be in the batch before: it shares a key or a hold with one of that.
     waiting: Vec<Job>,
     jobs: mpsc::Receiver<Job>,
@@ -115,7 +131,7 @@ struct Lane {
 impl Lane {
     async fn run(mut self) {
         while let Some(batch) = self.next_batch().await {
-            self.writer.write(batch, false).await;
+            self.write(batch).await;
         }
     }
 
@@ -144,17 +160,153 @@ impl Lane {
         let (mut batch, mut claims) = (Vec::new(), HashSet::new());
         for job in come {
             if Instant::now() > job.give_up_at {
-                job.refuse(Error::QueueFull);
+                refuse(job, Error::QueueFull);
             } else if claims.insert(job.operation.claim()) {
                 batch.push(job);
             } else if self.waiting.len() < MOST_IN_A_BATCH {
                 self.waiting.push(job);
             } else {
-                job.refuse(Error::QueueFull);
+                refuse(job, Error::QueueFull);
             }
         }
         // As `credits.post` wants them.
         batch.sort_by_key(|job| (job.operation.user, !job.operation.settles()));
         Some(batch)
     }
+
+    /// Writes a batch, and answers each of it. When the database refuses the whole, each is
+    /// written by itself, so that only the one that is to blame fails.
+    async fn write(&mut self, batch: Vec<Job>) {
+        let Err(refused) = self.write_whole(batch, false).await else {
+            return;
+        };
+        if refused.batch.len() == 1 {
+            refused.answer();
+            return;
+        }
+        tracing::warn!(error = %refused.why, "a batch failed; its operations are tried one by one");
+        counter!("tollgate_ledger_split_batches_total").increment(1);
+        for job in refused.batch {
+            if Instant::now() > job.give_up_at {
+                let done = if refused.again {
+                    Error::Unclear(None)
+                } else {
+                    Error::QueueFull
+                };
+                refuse(job, done);
+            } else if let Err(alone) = self.write_whole(vec![job], refused.again).await {
+                alone.answer();
+            }
+        }
+    }
+
+    /// Writes a batch; gives it back when the database refuses it. While an attempt's end is
+    /// unknown it is asked for: the ids tell what has been done. `again` says that there was
+    /// such an attempt before.
+    async fn write_whole(&mut self, mut batch: Vec<Job>, mut again: bool) -> Result<(), Refused> {
+        let mut pause = Duration::from_millis(10);
+        while !batch.is_empty() {
+            let why = match self.attempt(&batch, again).await {
+                Ok(outcomes) => {
+                    answer(batch, outcomes);
+                    return Ok(());
+                }
+                Err(Failed::BeforeSending(why)) if again => why,
+                Err(Failed::Unclear(why)) => why,
+                Err(Failed::BeforeSending(why) | Failed::Refused(why)) => {
+                    return Err(Refused { batch, why, again });
+                }
+            };
+            tracing::warn!(error = %why, "the end of a batch is unclear; asking again");
+            counter!("tollgate_ledger_unclear_batches_total").increment(1);
+            again = true;
+            let now = Instant::now();
+            let (hopeless, rest) = batch.into_iter().partition(|job| job.give_up_at <= now);
+            batch = rest;
+            let why = Arc::new(why);
+            for job in hopeless {
+                refuse(job, Error::Unclear(Some(why.clone())));
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+        Ok(())
+    }
+
+    async fn connect(&self) -> sqlx::Result<PgConnection> {
+        let mut connection = self.db.connect().await?;
+        db::hurry(&mut connection, LONGEST_STATEMENT).await?;
+        Ok(connection)
+    }
+
+    async fn attempt(&mut self, batch: &[Job], again: bool) -> Result<Vec<Outcome>, Failed> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect().await.map_err(Failed::BeforeSending)?,
+        };
+        let operations: Vec<&Operation> = batch.iter().map(|job| &job.operation).collect();
+        counter!("tollgate_ledger_batches_total").increment(1);
+        counter!("tollgate_ledger_operations_total").increment(batch.len() as u64);
+        let begun = Instant::now();
+        let called = ledger::post(&mut connection, &operations, again, self.rules);
+        match timeout(LONGEST_CALL, called).await {
+            Ok(Ok(outcomes)) if outcomes.len() != batch.len() => Err(Failed::Unclear(
+                sqlx::Error::Protocol("a batch has other answers than operations".into()),
+            )),
+            Ok(Ok(outcomes)) => {
+                histogram!("tollgate_ledger_batch_seconds").record(begun.elapsed().as_secs_f64());
+                self.connection = Some(connection);
+                Ok(outcomes)
+            }
+            Ok(Err(why)) if db::is_outage(&why) && !db::was_cut_short(&why) => {
+                Err(Failed::Unclear(why))
+            }
+            Ok(Err(why)) => {
+                self.connection = Some(connection);
+                Err(Failed::Refused(why))
+            }
+            Err(_) => Err(Failed::Unclear(sqlx::Error::PoolTimedOut)),
+        }
+    }
+}
+
+/// A batch that was not written.
+struct Refused {
+    batch: Vec<Job>,
+    why: sqlx::Error,
+    again: bool,
+}
+
+impl Refused {
+    fn answer(self) {
+        let why = Arc::new(self.why);
+        for job in self.batch {
+            let error = if self.again {
+                Error::Unclear(Some(why.clone()))
+            } else {
+                Error::Batch(why.clone())
+            };
+            refuse(job, error);
+        }
+    }
+}
+
+enum Failed {
+    /// There was no connection: nothing has been done.
+    BeforeSending(sqlx::Error),
+    /// The connection broke: it may have been done.
+    Unclear(sqlx::Error),
+    /// Postgres said no: nothing has been done.
+    Refused(sqlx::Error),
+}
+
+fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>) {
+    for (job, outcome) in batch.into_iter().zip(outcomes) {
+        // Whoever has gone away is charged all the same, and told when they ask again.
+        let _ = job.answer.send(Ok((job.operation, outcome)));
+    }
+}
+
+fn refuse(job: Job, why: Error) {
+    let _ = job.answer.send(Err(why));
 }

@@ -46,13 +46,11 @@ pub struct Outcome {
 
 /// Writes a batch with one statement and one commit; the outcomes are in the order of the
 /// operations, which are sorted by user and settlements first. `again` looks whether they were
-/// done before; `unflushed` does not wait for the disk, and needs a [`flush`] before anybody is
-/// told.
+/// done before.
 pub async fn post(
     db: &mut PgConnection,
     operations: &[&Operation],
     again: bool,
-    unflushed: bool,
     rules: CreditsConfig,
 ) -> sqlx::Result<Vec<Outcome>> {
     fn each<'a, T>(all: &[&'a Operation], one: impl Fn(&'a Operation) -> T) -> Vec<T> {
@@ -65,9 +63,7 @@ pub async fn post(
     sqlx::query_as!(
         Outcome,
         r#"SELECT outcome AS "kind!", transaction_id, amount, free, paid, created_at, app_id, description
-           FROM credits.post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15),
-               -- For this transaction alone, and asked for at its end.
-               set_config('synchronous_commit', CASE WHEN $16 THEN 'off' ELSE current_setting('synchronous_commit') END, true)
+           FROM credits.post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
            ORDER BY place"#,
         again,
         &each(operations, Operation::kind) as &[&str],
@@ -84,19 +80,9 @@ pub async fn post(
         &each(operations, Operation::lifetime_secs),
         rules.credits_daily.thousandths(),
         rules.credits_daily_expires,
-        unflushed,
     )
     .fetch_all(db)
     .await
-}
-
-/// Waits until all that has been committed so far is on disk. A commit that waits for the disk
-/// takes along what came before it in the log; a message is the least that can be committed.
-pub async fn flush(db: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query!("SELECT pg_logical_emit_message(true, 'tollgate', '') IS NULL AS nothing")
-        .fetch_one(db)
-        .await?;
-    Ok(())
 }
 
 /// What somebody has, the day's free credits included; an app sees that of its own people.

@@ -9,7 +9,6 @@ mod ledger;
 mod operation;
 mod routes;
 pub mod verification;
-mod writer;
 
 use std::{sync::Arc, time::Duration};
 

@@ -172,40 +172,6 @@ async fn an_unclear_end_is_looked_into_and_charged_once(db: PgPool) {
     assert_ledger_adds_up(&db).await;
 }
 
-/// What several share is written before it is on disk, and told afterwards. Here nothing can be
-/// flushed, for there is no connection to ask for it over; when there is one, each charge is asked
-/// for by its id.
-#[sqlx::test(migrator = "origin::MIGRATOR")]
-async fn nobody_is_told_before_the_disk_has_it(db: PgPool) {
-    let line = Line::to(&db).await;
-    let origin = line.origin().await;
-    let ada = origin.join("ada@example.org").await;
-    // Her lane has its connection now.
-    assert_eq!(origin.spend(&ada, 1.0, None).await.status, StatusCode::OK);
-    line.fill();
-    let hold_up = hold_up(&db).await;
-    let mut spends = Box::pin(join_all((0..8).map(|_| origin.spend(&ada, 1.0, None))));
-    let written = async {
-        waiting(&db, 1).await;
-        hold_up.commit().await.expect("an end");
-        let all = "SELECT count(*) = 9 FROM credits.transactions WHERE type = 'spend'";
-        until_true(&db, all).await;
-    };
-    tokio::select! {
-        answers = &mut spends => panic!("{answers:?}"),
-        () = written => {}
-    }
-    line.mend();
-    for answer in spends.await {
-        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    }
-    assert_eq!(
-        count(&db, "SELECT free FROM credits.balances").await,
-        146_000
-    );
-    assert_ledger_adds_up(&db).await;
-}
-
 /// What was queued when the process was told to stop is carried out; nothing more is taken.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn a_queue_is_emptied_before_the_end(db: PgPool) {

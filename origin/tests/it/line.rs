@@ -13,7 +13,6 @@ pub struct Line {
     options: PgConnectOptions,
     cut: watch::Sender<bool>,
     breaks: watch::Sender<u32>,
-    full: watch::Sender<bool>,
 }
 
 impl Line {
@@ -24,12 +23,8 @@ impl Line {
         let port = listener.local_addr().expect("an address").port();
         let (cut, is_cut) = watch::channel(false);
         let (breaks, broken) = watch::channel(0);
-        let (full, is_full) = watch::channel(false);
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
-                if *is_full.borrow() {
-                    continue;
-                }
                 let (target, mut is_cut) = (target.clone(), is_cut.clone());
                 let mut broken = broken.clone();
                 broken.mark_unchanged();
@@ -49,7 +44,6 @@ impl Line {
             options,
             cut,
             breaks,
-            full,
         }
     }
 
@@ -70,14 +64,8 @@ impl Line {
         self.breaks.send_modify(|breaks| *breaks += 1);
     }
 
-    /// Leaves what is open, and cuts whatever is opened.
-    pub fn fill(&self) {
-        self.full.send_replace(true);
-    }
-
     /// Lets new connections pass.
     pub fn mend(&self) {
         self.cut.send_replace(false);
-        self.full.send_replace(false);
     }
 }
