@@ -123,39 +123,6 @@ BEGIN
     RETURN FOUND;
 END $$;
 
-CREATE OR REPLACE FUNCTION auth.delete_account() RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_user uuid := auth.acting_user();
-BEGIN
-    PERFORM FROM auth.users WHERE id = v_user FOR UPDATE;
-    DELETE FROM auth.outbox o USING auth.users u
-    WHERE u.id = v_user AND (o.user_id = u.id OR o.email_normalised = u.email_normalised);
-    UPDATE auth.users SET
-        email = '', email_normalised = 'deleted ' || id, email_verified = false, name = NULL, image = NULL,
-        status = 'deleted'
-    WHERE id = v_user;
-    DELETE FROM auth.outside_sign_ins WHERE user_id = v_user;
-    DELETE FROM auth.outside_accounts WHERE user_id = v_user;
-    DELETE FROM auth.half_sign_ins WHERE user_id = v_user;
-    DELETE FROM auth.recovery_codes WHERE user_id = v_user;
-    DELETE FROM auth.totp WHERE user_id = v_user;
-    DELETE FROM auth.links WHERE user_id = v_user;
-    DELETE FROM auth.devices WHERE user_id = v_user;
-    DELETE FROM auth.passwords WHERE user_id = v_user;
-    -- That there was a session with an app is what lets the app settle what is under way.
-    UPDATE auth.sessions SET
-        revoked_at = coalesce(revoked_at, now()), cookie_hash = NULL, device_id = NULL, device_name = NULL,
-        user_agent = NULL, address = NULL
-    WHERE user_id = v_user;
-    DELETE FROM auth.security_events WHERE user_id = v_user;
-    INSERT INTO auth.security_events (user_id, type, outcome) VALUES (v_user, 'account_deleted', 'success');
-    UPDATE credits.transactions SET description = NULL, metadata = NULL
-    WHERE user_id = v_user AND (description IS NOT NULL OR metadata IS NOT NULL);
-    -- Last, since it lets one at a time through until the end of the transaction.
-    PERFORM auth.withdraw_tokens(v_user);
-END $$;
-
 REVOKE ALL ON FUNCTION
     auth.begin_outside_sign_in, auth.take_outside_sign_in, auth.account_of_outside, auth.register_outside,
     auth.use_outside_token

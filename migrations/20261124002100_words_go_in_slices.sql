@@ -57,7 +57,8 @@ BEGIN
     RETURN b;
 END $$;
 
--- As before, but for the words.
+-- As before, but for the words; the account is locked first, so that whoever writes something of it
+-- has ended or has not begun, and accounts at other providers go too.
 CREATE OR REPLACE FUNCTION auth.delete_account() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
