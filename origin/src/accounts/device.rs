@@ -32,40 +32,26 @@ impl DeviceId {
         Sha256::digest(self.0).into()
     }
 
-    fn cookie(self, app: &App) -> String {
+    /// The device of somebody who signs in: a new one, unless it was shown.
+    pub fn of(client: &Client) -> Self {
+        client.device.unwrap_or_else(Self::new)
+    }
+
+    fn new() -> Self {
+        Self(*rim::random::<16>())
+    }
+
+    /// The `Set-Cookie` that it is known by the next time.
+    pub fn cookie(self, app: &App) -> String {
         let value = cookies::sign(&app.cookie_key, LABEL, &[], &self.0);
         cookies::set(&app.config.public_url, COOKIE, &value, MAX_AGE_SECS)
     }
 }
 
-/// What a sign-in says of its device.
-pub struct Met {
-    /// Whether the account has not been signed in to with it before.
-    pub is_new: bool,
-    /// The `Set-Cookie` that it is known by the next time.
-    pub cookie: String,
-}
-
-/// Writes down that the acting user signs in with this device.
-pub async fn meet(
-    app: &App,
-    db: &mut PgConnection,
-    user: UserId,
-    client: &Client,
-) -> sqlx::Result<Met> {
-    let device = client
-        .device
-        .unwrap_or_else(|| DeviceId(*rim::random::<16>()));
-    Ok(Met {
-        is_new: store::meet_device(db, user, &device.hash()).await?,
-        cookie: device.cookie(app),
-    })
-}
-
 /// Gives the browser in which the acting user has set another password a name that is new, so that
 /// it is known at once and nobody's failures are counted of it; gives the `Set-Cookie`.
 pub async fn meet_anew(app: &App, db: &mut PgConnection, user: UserId) -> sqlx::Result<String> {
-    let device = DeviceId(*rim::random::<16>());
+    let device = DeviceId::new();
     store::meet_device(db, user, &device.hash()).await?;
     Ok(device.cookie(app))
 }

@@ -26,8 +26,8 @@ pub use leaving::clear_words;
 pub use passwords::{NotHashed, Passwords};
 pub use proof::{Shown, confirm, email_hash, normalised};
 pub use routes::router;
-pub use sign_in::{Arrival, Entry, enter, let_in};
-pub use store::{own, role, sweep_failures as sweep};
+pub use sign_in::{Arrival, Entry, enter};
+pub use store::{MOST_DEVICES, own, role, sweep_failures as sweep};
 
 /// Why an account could not be made or signed in to.
 #[derive(Debug, thiserror::Error)]

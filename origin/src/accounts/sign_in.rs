@@ -16,11 +16,11 @@ use crate::{
     front::Client,
     mail::{self, Kind},
     pages::{self, Note},
-    revocations, rim, second_factor,
+    revocations, second_factor,
     sessions::{self, NewSession},
 };
 
-use super::device;
+use super::DeviceId;
 
 /// Somebody who has proved who they are.
 pub struct Arrival<'a> {
@@ -81,49 +81,34 @@ impl Entry {
     }
 }
 
-/// Lets somebody in who needs no second step, in a transaction that acts for them. It is the last
-/// thing that this does: it may append to the feed of revocations.
+/// Lets somebody in, or asks them for their second factor, as the last thing that a transaction does
+/// that acts for them.
 pub async fn enter(
     app: &App,
     db: &mut PgConnection,
     arrival: Arrival<'_>,
     client: &Client,
 ) -> Result<Entry, Failure> {
-    match second_factor::ask(db, &arrival, client).await? {
-        Some(asked) => {
-            revocations::append_ended(db).await?;
-            Ok(Entry::SecondStep(asked))
-        }
-        None => let_in(app, db, arrival, client).await,
-    }
-}
-
-/// Lets somebody in who has proved all that they must, as the last thing that a transaction does
-/// that acts for them.
-pub async fn let_in(
-    app: &App,
-    db: &mut PgConnection,
-    arrival: Arrival<'_>,
-    client: &Client,
-) -> Result<Entry, Failure> {
-    let now = rim::now();
+    let device = DeviceId::of(client);
     let session = NewSession {
         user: arrival.user.id,
         proved_by: arrival.proved_by,
+        device_hash: device.hash(),
         device_id: arrival.device_id.map(Device::as_str),
         device_name: arrival.device_name.map(Device::as_str),
         remember: arrival.remember,
     };
-    let device = device::meet(app, db, arrival.user.id, client).await?;
-    let opened = sessions::open(app, db, session, client, now).await?;
-    let (user, session) = (arrival.user, opened.family.session);
-    sessions::record(db, user.id, Some(session), "sign_in", client).await?;
-    if device.is_new && app.mail.is_some() {
-        mail::enqueue(db, user.id, Kind::NewDevice, None, Some(session)).await?;
+    let Some(opened) = sessions::open(app, db, session, client).await? else {
+        let asked = second_factor::ask(db, &arrival, client).await?;
+        revocations::append_ended(db).await?;
+        return Ok(Entry::SecondStep(asked));
+    };
+    let user = arrival.user;
+    if opened.is_new_device && app.mail.is_some() {
+        let session = Some(opened.family.session);
+        mail::enqueue(db, user.id, Kind::NewDevice, None, session).await?;
     }
-    sessions::end_surplus(db, client).await?;
-    revocations::append_ended(db).await?;
     let tokens = sessions::tokens(app, user, &opened.family)?;
-    let cookies = vec![opened.cookie, device.cookie];
+    let cookies = vec![opened.cookie, device.cookie(app)];
     Ok(Entry::SignedIn(Box::new(tokens), cookies))
 }

@@ -13,7 +13,7 @@ use crate::front::Client;
 use super::{Error, guessing::Counts};
 
 /// How many devices an account is known by, the latest ones.
-const MOST_DEVICES: i64 = 100;
+pub const MOST_DEVICES: i32 = 100;
 
 /// An account as somebody registers it.
 pub struct NewAccount<'a> {
@@ -202,26 +202,17 @@ pub async fn confirm_email(
     .await
 }
 
-/// Writes down that the acting user signs in with a device. Says whether that is news: a device that
-/// is not known, of somebody who has had a session before.
-pub async fn meet_device(db: &mut PgConnection, user: UserId, hash: &[u8]) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"WITH forgotten AS (
-               DELETE FROM auth.devices WHERE device_hash IN (
-                   SELECT device_hash FROM auth.devices WHERE device_hash <> $2
-                   ORDER BY last_seen_at DESC OFFSET $3)
-           ), met AS (
-               INSERT INTO auth.devices (user_id, device_hash) VALUES ($1, $2)
-               ON CONFLICT (user_id, device_hash) DO UPDATE SET last_seen_at = now()
-           )
-           SELECT NOT EXISTS (SELECT FROM auth.devices WHERE device_hash = $2)
-                  AND EXISTS (SELECT FROM auth.sessions) AS "is_new!""#,
+/// Writes down that the acting user has a device.
+pub async fn meet_device(db: &mut PgConnection, user: UserId, hash: &[u8]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "SELECT auth.meet_device($1, $2, $3)",
         user.uuid(),
         hash,
-        MOST_DEVICES - 1
+        MOST_DEVICES
     )
     .fetch_one(db)
-    .await
+    .await?;
+    Ok(())
 }
 
 /// Takes away what the acting user's account says of its person.

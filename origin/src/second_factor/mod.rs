@@ -1,7 +1,7 @@
 //! The second factor: an authenticator app, and recovery codes for the day it is lost. Who has
 //! confirmed one is half signed in after the first step, by a token of five minutes and one use,
-//! and gets a session for a code. [`ask`] decides that for every way to sign in, and [`prove`] is
-//! the one place where a code is judged, with the factor's row locked.
+//! and gets a session for a code. The database opens none without it (`auth.open_session`), and [`prove`]
+//! is the one place where a code is judged, with the factor's row locked.
 
 mod recovery;
 mod routes;
@@ -84,18 +84,15 @@ pub async fn ask(
     db: &mut PgConnection,
     arrival: &Arrival<'_>,
     client: &Client,
-) -> sqlx::Result<Option<SecondStepAsked>> {
-    if !store::is_on(db).await? {
-        return Ok(None);
-    }
+) -> sqlx::Result<SecondStepAsked> {
     let mfa_token = Base64UrlUnpadded::encode_string(rim::random::<32>().as_slice());
     store::half_sign_in(db, &hash(&mfa_token), arrival).await?;
     sessions::record(db, arrival.user.id, None, "second_factor_asked", client).await?;
-    Ok(Some(SecondStepAsked {
+    Ok(SecondStepAsked {
         mfa_required: true,
         mfa_token,
         methods: ["totp", "recovery"],
-    }))
+    })
 }
 
 /// Judges a code of the acting user, once. `None` is a wrong one: it was counted, which the caller

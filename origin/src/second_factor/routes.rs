@@ -63,7 +63,7 @@ async fn login(
         device_name: device_name.as_ref(),
         remember: half.remember,
     };
-    let entry = accounts::let_in(&app, &mut transaction, arrival, &client).await?;
+    let entry = accounts::enter(&app, &mut transaction, arrival, &client).await?;
     transaction.commit().await?;
     Ok(entry)
 }

@@ -27,15 +27,6 @@ pub struct Half {
     pub remember: bool,
 }
 
-/// Whether there is a second factor.
-pub async fn is_on(db: &mut PgConnection) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM auth.totp WHERE confirmed_at IS NOT NULL) AS "on!""#
-    )
-    .fetch_one(db)
-    .await
-}
-
 /// Begins to enrol one, unless there is one; what was begun before is forgotten.
 pub async fn begin(
     db: &mut PgConnection,

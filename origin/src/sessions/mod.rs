@@ -22,7 +22,7 @@ use crate::{app::App, front::Client, keys, limits, rim};
 pub use bearer::{Bearer, Caller, Recent, check};
 pub use refresh_token::{Presented, RefreshKeys};
 pub use routes::router;
-pub use store::{NewSession, end_surplus, record, record_failure, revoke_all, revoke_others};
+pub use store::{NewSession, record, record_failure, revoke_all, revoke_others};
 
 /// Why a session could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,16 +87,20 @@ pub struct Opened {
     pub family: Family,
     /// The `Set-Cookie` of its browser.
     pub cookie: String,
+    /// Whether the account has not been signed in to with this device before.
+    pub is_new_device: bool,
 }
 
-/// Opens a session for the acting user, who has just proved who they are.
+/// Opens a session for the acting user, who has just proved who they are, unless there is a second
+/// factor that they have not shown. The last thing that a transaction does: it may append to the feed
+/// of revocations.
 pub async fn open(
     app: &App,
     db: &mut PgConnection,
     session: NewSession<'_>,
     client: &Client,
-    now: DateTime<Utc>,
-) -> sqlx::Result<Opened> {
+) -> sqlx::Result<Option<Opened>> {
+    let now = rim::now();
     let (cookie, cookie_hash) = cookie::make(&app.config.public_url, session.remember);
     let mut family = Family {
         session: rim::new_id(),
@@ -112,8 +116,15 @@ pub async fn open(
         counter: 0,
         salt: rim::random::<16>().to_vec(),
     };
-    family.issued_at = store::insert(db, &family, &session, &cookie_hash, client).await?;
-    Ok(Opened { family, cookie })
+    let written = store::open(db, &family, &session, &cookie_hash, client).await?;
+    Ok(written.map(|written| {
+        family.issued_at = written.issued_at;
+        Opened {
+            family,
+            cookie,
+            is_new_device: written.is_new_device,
+        }
+    }))
 }
 
 /// The tokens of a session, for its answer.

@@ -16,7 +16,7 @@ use super::{Error, Family, Presented};
 
 const LONGEST_DAYS: i32 = 180;
 /// How many sessions of an account live at once.
-const MOST_LIVE: i64 = 100;
+const MOST_LIVE: i32 = 100;
 
 /// How long a session lives without a refresh; `auth.refresh` slides it by as much.
 pub const fn slide_days(remember: bool) -> i32 {
@@ -29,6 +29,8 @@ pub struct NewSession<'a> {
     pub user: UserId,
     /// How they proved who they are.
     pub proved_by: &'a [&'a str],
+    /// What the database knows its device by.
+    pub device_hash: [u8; 32],
     /// The device's own name for itself.
     pub device_id: Option<&'a str>,
     /// What its owner calls it.
@@ -37,28 +39,33 @@ pub struct NewSession<'a> {
     pub remember: bool,
 }
 
-/// Writes down a new session of the acting user, and gives the `iat` of its tokens.
-pub async fn insert(
+/// What the database says of a session that it has opened.
+pub struct Written {
+    /// The `iat` of its tokens.
+    pub issued_at: DateTime<Utc>,
+    /// Whether the account has not been signed in to with this device before.
+    pub is_new_device: bool,
+}
+
+/// Writes down a new session of the acting user, unless a second factor is to be shown first. It may
+/// append to the feed of revocations.
+pub async fn open(
     db: &mut PgConnection,
     family: &Family,
     session: &NewSession<'_>,
     cookie_hash: &[u8],
     client: &Client,
-) -> sqlx::Result<DateTime<Utc>> {
-    sqlx::query_scalar!(
-        r#"INSERT INTO auth.sessions
-             (id, user_id, client_id, refresh_salt, cookie_hash, device_id, device_name, user_agent, address,
-              remember, amr, authenticated_at, expires_at, ends_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::inet, $10, $11, $12,
-                 now() + make_interval(days => $13), now() + make_interval(days => $14))
-         RETURNING greatest(clock_timestamp(), (
-             SELECT max(r.not_before) FROM auth.revocations r WHERE r.user_id = $2 AND r.not_before IS NOT NULL
-         )) AS "issued_at!""#,
+) -> sqlx::Result<Option<Written>> {
+    sqlx::query_as!(
+        Written,
+        r#"SELECT issued_at AS "issued_at!", is_new_device AS "is_new_device!"
+           FROM auth.open_session($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::inet, $11, $12, $13, $14, $15, $16, $17)"#,
         family.session.uuid(),
         session.user.uuid(),
         family.client_id,
         family.salt,
         cookie_hash,
+        session.device_hash.as_slice(),
         session.device_id,
         session.device_name,
         client.agent,
@@ -68,8 +75,10 @@ pub async fn insert(
         family.authenticated_at,
         slide_days(session.remember),
         LONGEST_DAYS,
+        MOST_LIVE,
+        accounts::MOST_DEVICES,
     )
-    .fetch_one(db)
+    .fetch_optional(db)
     .await
 }
 
@@ -246,27 +255,6 @@ pub async fn revoke(db: &mut PgConnection, session: SessionId) -> sqlx::Result<b
     .execute(db)
     .await?;
     Ok(done.rows_affected() == 1)
-}
-
-/// Ends the acting user's sessions that have not been used for longest, where there are too many.
-pub async fn end_surplus(db: &mut PgConnection, client: &Client) -> sqlx::Result<()> {
-    sqlx::query!(
-        "WITH ended AS (
-             UPDATE auth.sessions SET revoked_at = now()
-             WHERE revoked_at IS NULL AND id IN (
-                 SELECT id FROM auth.sessions WHERE revoked_at IS NULL AND expires_at > now()
-                 ORDER BY last_used_at DESC, created_at DESC OFFSET $1)
-             RETURNING id, user_id
-         )
-         INSERT INTO auth.security_events (user_id, session_id, type, outcome, address, user_agent)
-         SELECT user_id, id, 'session_crowded_out', 'success', $2::text::inet, $3 FROM ended",
-        MOST_LIVE,
-        client.address_text(),
-        client.agent,
-    )
-    .execute(db)
-    .await?;
-    Ok(())
 }
 
 /// Ends all of the acting user's sessions, and those that wait for a second step.
