@@ -21,7 +21,7 @@ use argon2::{
 use shared::api::Password;
 use subtle::ConstantTimeEq;
 use tokio::{
-    sync::{Semaphore, TryAcquireError},
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     task,
     time::sleep,
 };
@@ -46,6 +46,10 @@ pub struct Passwords {
     /// A worker for those who hash.
     workers: Arc<Semaphore>,
 }
+
+/// A place among those who hash or wait.
+#[must_use]
+pub struct Place(OwnedSemaphorePermit);
 
 /// Why a password was not hashed or compared.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +109,15 @@ impl Passwords {
         })
     }
 
+    /// A place, or none when too many wait. Who compares takes it before asking the database, where
+    /// those who will find no place would keep everybody else waiting.
+    pub fn place(&self) -> Result<Place, NotHashed> {
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => Ok(Place(place)),
+            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => Err(NotHashed::QueueFull),
+        }
+    }
+
     /// A PHC string of a new password, unless guessers try it first.
     pub async fn hash(&self, password: Password) -> Result<String, NotHashed> {
         let is_known = match &self.breaches {
@@ -115,18 +128,20 @@ impl Passwords {
         if is_known {
             return Err(NotHashed::TooCommon);
         }
-        self.run(move |hasher| hasher.hash(&password)).await
+        let place = self.place()?;
+        self.run(place, move |hasher| hasher.hash(&password)).await
     }
 
     /// Compares with an account's hash, or for as long with nobody's.
     pub async fn compare(
         &self,
+        place: Place,
         password: Password,
         phc: Option<String>,
     ) -> Result<Comparison, NotHashed> {
         let dummy = Arc::clone(&self.dummy);
         let (comparison, took) = self
-            .run(move |hasher| {
+            .run(place, move |hasher| {
                 let begun = Instant::now();
                 let stored = phc.as_deref().unwrap_or(&dummy);
                 let current = hasher.current(stored);
@@ -155,14 +170,9 @@ impl Passwords {
 
     async fn run<T: Send + 'static>(
         &self,
+        place: Place,
         work: impl FnOnce(&Hasher) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, NotHashed> {
-        let place = match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => place,
-            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
-                return Err(NotHashed::QueueFull);
-            }
-        };
         let worker = Arc::clone(&self.workers)
             .acquire_owned()
             .await
@@ -295,7 +305,8 @@ mod tests {
         let hashes = join_all(hash).await;
         let pairs = texts.iter().zip(&hashes).map(|(text, phc)| {
             let phc = phc.as_ref().expect("a hash").clone();
-            passwords.compare(password(text), Some(phc))
+            let place = passwords.place().expect("a place");
+            passwords.compare(place, password(text), Some(phc))
         });
         for compared in join_all(pairs).await {
             assert_eq!(
@@ -305,7 +316,8 @@ mod tests {
         }
         for text in &texts[1..] {
             let phc = hashes[0].as_ref().expect("a hash").clone();
-            let compared = passwords.compare(password(text), Some(phc)).await;
+            let place = passwords.place().expect("a place");
+            let compared = passwords.compare(place, password(text), Some(phc)).await;
             assert_eq!(compared.expect("compared"), Comparison::Differs);
         }
         assert_eq!(passwords.hasher.spare().len(), 1);
@@ -316,13 +328,17 @@ mod tests {
         let passwords = passwords();
         let worker = passwords.workers.acquire().await.expect("a worker");
         {
-            let mut waits = pin!(passwords.compare(password("correct horse"), None));
+            let place = passwords.place().expect("a place");
+            let mut waits = pin!(passwords.compare(place, password("correct horse"), None));
             assert!(waits.as_mut().now_or_never().is_none());
             assert_eq!(passwords.places.available_permits(), 9);
         }
         assert_eq!(passwords.places.available_permits(), 10);
         drop(worker);
-        let compared = passwords.compare(password("correct horse"), None).await;
+        let place = passwords.place().expect("a place");
+        let compared = passwords
+            .compare(place, password("correct horse"), None)
+            .await;
         assert_eq!(compared.expect("compared"), Comparison::Differs);
     }
 }

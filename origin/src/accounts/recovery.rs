@@ -147,13 +147,14 @@ pub async fn prove_password(
     password: Password,
     client: &Client,
 ) -> Result<DateTime<Utc>, Failure> {
+    let place = app.passwords.place().map_err(Error::from)?;
     let own = store::own(&mut *app.db.as_user(caller.user).await?).await?;
     let normalised = normalised(&own.email);
     let account = store::by_email(app.db.pool(), &normalised).await?;
     let attempt = Attempt::begin_signed_in(app, &normalised, caller.session).await?;
     // An account without a password gets its first one by a link.
     let phc = account.as_ref().map(|account| account.phc.clone());
-    let comparison = app.passwords.compare(password, phc).await;
+    let comparison = app.passwords.compare(place, password, phc).await;
     if matches!(comparison, Ok(Comparison::Differs)) {
         store::record_failure(app.db.pool(), Some(caller.user), client).await?;
         return Err(Error::InvalidCredentials.into());

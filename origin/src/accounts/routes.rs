@@ -131,10 +131,11 @@ async fn login(
     headers: HeaderMap,
     Body(body): Body<Login>,
 ) -> Result<Entry, Failure> {
+    let place = app.passwords.place().map_err(Error::from)?;
     let normalised = body.email.normalised();
     let (attempt, account) = Attempt::begin(&app, &normalised, &headers, &client).await?;
     let phc = account.as_ref().map(|account| account.phc.clone());
-    let comparison = app.passwords.compare(body.password, phc).await;
+    let comparison = app.passwords.compare(place, body.password, phc).await;
     if !matches!(comparison, Ok(Comparison::Differs)) {
         attempt.forgive(app.db.pool()).await?;
     }

@@ -103,9 +103,10 @@ async fn insist(
         return Ok(());
     }
     let password = password.ok_or(Error::OtherBrowser)?;
+    let place = app.passwords.place()?;
     let email = normalised(&followed.holder.user.email);
     let (attempt, _) = Attempt::begin(app, &email, headers, client).await?;
-    let comparison = app.passwords.compare(password, phc.clone()).await;
+    let comparison = app.passwords.compare(place, password, phc.clone()).await;
     if matches!(comparison, Ok(Comparison::Differs)) {
         store::record_failure(app.db.pool(), Some(user), client).await?;
         return Err(Error::InvalidCredentials);

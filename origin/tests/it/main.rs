@@ -7,6 +7,7 @@ mod batcher;
 mod credits;
 mod desk;
 mod edge_proof;
+mod floods;
 mod guessing;
 mod holds;
 mod keys;

@@ -1,0 +1,51 @@
+//! Sign-ins that come all at once, and everybody else.
+
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use serde_json::json;
+use sqlx::PgPool;
+use tokio::time::timeout;
+
+use crate::support::{Origin, PASSWORD, count};
+
+const SIGN_INS: usize = 3_000;
+/// Fewer than the connections of an origin's pool.
+const PLACES: usize = 4;
+
+/// None of them gets on, as if the database were slow: whoever has no place in the queue of hashes must
+/// hold no connection.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_flood_of_sign_ins_leaves_the_database_to_others(db: PgPool) {
+    let flags = ["--password-workers=1", "--password-queue=3"];
+    let origin = Origin::start_with(&db, &flags).await;
+    let ada = origin.join("ada@example.org").await;
+    let mut holder = db.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE auth.failures IN EXCLUSIVE MODE")
+        .execute(&mut *holder)
+        .await
+        .expect("a lock");
+
+    let body = json!({"email": "ada@example.org", "password": PASSWORD});
+    let flood = (0..SIGN_INS).map(|_| origin.post("/api/v1/auth/login", None, &body));
+    let another = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let come = async { while count(&db, waiting).await < 4 {} };
+        timeout(Duration::from_secs(10), come)
+            .await
+            .expect("sign-ins at the lock");
+        let balance = origin.get("/api/v1/credits/balance", &ada.access).await;
+        holder.commit().await.expect("released");
+        balance
+    };
+    let (answers, balance) = join(join_all(flood), another).await;
+    assert_eq!(balance.status, 200, "{balance:?}");
+    let (signed_in, refused): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == 200);
+    assert_eq!(signed_in.len(), PLACES);
+    for answer in refused {
+        answer.is_problem(503, "OVERLOADED");
+        assert_eq!(answer.headers["retry-after"], "2");
+    }
+}
