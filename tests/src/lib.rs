@@ -1,6 +1,7 @@
 //! What end-to-end tests and benches are made of: workers under workerd ([`Worker`]), tokens of
 //! a key of our own ([`Issuer`]), an origin that one can look into ([`Stub`]), a Stripe that
-//! misbehaves as the real one does ([`StripeFake`]), a [`Cache`] for workers, and a [`Client`].
+//! misbehaves as the real one does ([`StripeFake`]), a [`Cache`] for workers, the real [`origin`]
+//! with its [`secrets`], and a [`Client`].
 //!
 //! `tests/gateway` holds the edge to one suite of cases on each of its platforms. `tests/e2e` is
 //! about the worker and about the whole: `cargo xtask test` runs it beside a stack, whose edge it
@@ -9,7 +10,9 @@
 mod cache;
 mod client;
 mod issuer;
+pub mod origin;
 mod ports;
+pub mod secrets;
 mod stripe;
 mod stub;
 mod worker;

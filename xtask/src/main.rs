@@ -8,11 +8,9 @@ mod bench;
 mod children;
 mod ci;
 mod edge;
-mod origin;
 mod postgres;
 mod queries;
 mod redis;
-mod secrets;
 mod stack;
 mod steps;
 mod test;
@@ -25,6 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use tests::{origin, secrets};
 
 /// Builds, runs, tests and measures Tollgate.
 #[derive(Parser)]

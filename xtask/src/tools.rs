@@ -18,6 +18,11 @@ pub fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
+/// The origin, as `cargo build` makes it.
+pub fn origin_program() -> PathBuf {
+    target_dir().join("debug/origin")
+}
+
 /// `cargo` with these arguments, in the checkout. Queries are checked against `.sqlx`, whatever
 /// `DATABASE_URL` says: that database may have no schema yet.
 pub fn cargo(args: &[&str]) -> Command {

@@ -1,11 +1,13 @@
 //! Tollgate from end to end: the worker as it is built, under workerd.
 //!
 //! `tour`, `identity`, `outside`, `purchases`, `revocations` and `bad_input` go through the whole
-//! stack, under `wrangler dev` and with a real origin; the others start a worker of their own in front
-//! of an origin that they look into.
+//! stack, under `wrangler dev` and with a real origin. The others start a worker of their own: `bursts`
+//! and `guessing` in front of a real origin as well, the rest in front of one that they look into.
 
 mod bad_input;
+mod bursts;
 mod forwarding;
+mod guessing;
 mod hostile_tokens;
 mod identity;
 mod keys;

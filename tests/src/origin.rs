@@ -45,11 +45,13 @@ impl Origin<'_> {
 }
 
 /// Where the origin that listens on `port` says whether it can serve.
+#[must_use]
 pub fn ready_url(port: u16) -> String {
     format!("http://127.0.0.1:{}/health/ready", port + 1)
 }
 
 /// Where the origin that listens on `port` has its metrics.
+#[must_use]
 pub fn metrics_url(port: u16) -> String {
     format!("http://127.0.0.1:{}/metrics", port + 1)
 }
