@@ -140,7 +140,7 @@ async fn login(
         attempt.forgive(app.db.pool()).await?;
     }
     let comparison = comparison.map_err(Error::from)?;
-    let (Some(account), Comparison::Matches { rehashed }) = (&account, comparison) else {
+    let (Some(account), Comparison::Matches { rehashed, place }) = (&account, comparison) else {
         let user = account.map(|account| account.user.id);
         store::record_failure(app.db.pool(), user, &client)
             .await
@@ -170,5 +170,6 @@ async fn login(
     };
     let entry = enter(&app, &mut transaction, arrival, &client).await?;
     transaction.commit().await?;
+    drop(place);
     Ok(entry)
 }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::{
+    StreamExt,
+    future::{join, join_all},
+    stream::FuturesUnordered,
+};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::time::timeout;
@@ -12,6 +16,8 @@ use crate::support::{Origin, PASSWORD, count};
 const SIGN_INS: usize = 3_000;
 /// Fewer than the connections of an origin's pool.
 const PLACES: usize = 4;
+const AT_A_LOCK: &str = "SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 /// None of them gets on, as if the database were slow: whoever has no place in the queue of hashes must
 /// hold no connection.
@@ -29,9 +35,7 @@ async fn a_flood_of_sign_ins_leaves_the_database_to_others(db: PgPool) {
     let body = json!({"email": "ada@example.org", "password": PASSWORD});
     let flood = (0..SIGN_INS).map(|_| origin.post("/api/v1/auth/login", None, &body));
     let another = async {
-        let waiting = "SELECT count(*) FROM pg_stat_activity
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        let come = async { while count(&db, waiting).await < 4 {} };
+        let come = async { while count(&db, AT_A_LOCK).await < 4 {} };
         timeout(Duration::from_secs(10), come)
             .await
             .expect("sign-ins at the lock");
@@ -48,4 +52,48 @@ async fn a_flood_of_sign_ins_leaves_the_database_to_others(db: PgPool) {
         answer.is_problem(503, "OVERLOADED");
         assert_eq!(answer.headers["retry-after"], "2");
     }
+}
+
+/// Hashing is faster than writing down that somebody signs in: they keep their places meanwhile.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn sign_ins_that_wait_to_be_written_leave_the_database_to_others(db: PgPool) {
+    let flags = ["--password-workers=1", "--password-queue=3"];
+    let origin = Origin::start_with(&db, &flags).await;
+    let ada = origin.join("ada@example.org").await;
+    let mut holder = db.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE auth.devices IN EXCLUSIVE MODE")
+        .execute(&mut *holder)
+        .await
+        .expect("a lock");
+
+    let body = json!({"email": "ada@example.org", "password": PASSWORD});
+    let (mut under_way, mut refused) = (FuturesUnordered::new(), 0);
+    for _ in 0..3 * PLACES {
+        let waited = count(&db, AT_A_LOCK).await;
+        under_way.push(origin.post("/api/v1/auth/login", None, &body));
+        let settled = async {
+            loop {
+                tokio::select! {
+                    Some(answer) = under_way.next() => {
+                        answer.is_problem(503, "OVERLOADED");
+                        refused += 1;
+                        break;
+                    }
+                    waiting = count(&db, AT_A_LOCK) => if waiting > waited {
+                        break;
+                    }
+                }
+            }
+        };
+        timeout(Duration::from_secs(10), settled)
+            .await
+            .expect("a sign-in at the lock, or an answer");
+    }
+    let balance = origin.get("/api/v1/credits/balance", &ada.access).await;
+    assert_eq!(balance.status, 200, "{balance:?}");
+    holder.commit().await.expect("released");
+    while let Some(answer) = under_way.next().await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!(refused, 2 * PLACES);
 }
