@@ -1,11 +1,11 @@
 //! An origin on this machine: what each of ours is told, whoever starts it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use tokio::process::Command;
 
-use crate::secrets::Secrets;
+use crate::{secrets::Secrets, tools};
 
 /// What an origin must be told. For all else there are its defaults, and more variables.
 pub struct Origin<'a> {
@@ -42,6 +42,11 @@ impl Origin<'_> {
         }
         Ok(origin)
     }
+}
+
+/// The program as tests and `up` build it.
+pub fn program() -> PathBuf {
+    tools::target_dir().join("debug/origin")
 }
 
 /// Where the origin that listens on `port` says whether it can serve.

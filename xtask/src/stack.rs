@@ -201,7 +201,7 @@ impl Stack {
 
     async fn start_origin(&mut self, database_url: &str) -> Result<()> {
         let settings = &self.settings;
-        let program = tools::target_dir().join("debug/origin");
+        let program = origin::program();
         let mut origin = Origin {
             program: &program,
             port: settings.origin_port,

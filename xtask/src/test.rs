@@ -7,7 +7,7 @@ use clap::Args;
 use tests::{StripeFake, free_ports};
 
 use crate::{
-    edge,
+    edge, origin,
     postgres::Durability,
     queries,
     stack::{Settings, Stack},
@@ -46,8 +46,8 @@ pub struct Tests {
 
 /// Runs the tests of the workspace. They find a superuser's `DATABASE_URL`, a `REDIS_URL`, the
 /// stack in `EDGE_URL` and `DATA_DIR`, what its origin checks webhooks with in
-/// `STACK_WEBHOOK_SECRET`, the provider that it knows in `STACK_OIDC_PROVIDERS`, and the Spin
-/// component in `SPIN_COMPONENT`.
+/// `STACK_WEBHOOK_SECRET`, the provider that it knows in `STACK_OIDC_PROVIDERS`, the origin's
+/// program in `ORIGIN_PROGRAM`, and the Spin component in `SPIN_COMPONENT`.
 pub async fn test(tests: Tests) -> Result<()> {
     say("checking what .sqlx says of the queries");
     queries::check().await?;
@@ -95,6 +95,7 @@ async fn run(
         ("DATABASE_URL", started.database_url.into()),
         ("EDGE_URL", started.edge_url.into()),
         ("DATA_DIR", started.data_dir.into()),
+        ("ORIGIN_PROGRAM", origin::program().into()),
         ("SPIN_COMPONENT", component.into()),
         ("STACK_OIDC_PROVIDERS", oidc_providers.into()),
         ("STACK_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET.into()),

@@ -1,8 +1,9 @@
 //! Tollgate from end to end: the worker as it is built, under workerd.
 //!
-//! `tour`, `identity`, `outside`, `purchases`, `revocations` and `bad_input` go through the whole
-//! stack, under `wrangler dev` and with a real origin; the others start a worker of their own in front
-//! of an origin that they look into.
+//! `tour`, `identity`, `outside`, `purchases`, `revocations` and `bad_input` go
+//! through the whole stack, under `wrangler dev` and with a real origin; `rotation` has a worker and a
+//! real origin of its own; the others start a worker of their own in front of an origin that they look
+//! into.
 
 mod bad_input;
 mod forwarding;
@@ -11,7 +12,10 @@ mod identity;
 mod keys;
 mod limits;
 mod outside;
+mod own_origin;
 mod purchases;
 mod revocations;
 mod rig;
+mod rotation;
 mod tour;
+mod verifier;

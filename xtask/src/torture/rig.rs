@@ -240,7 +240,7 @@ impl Rig {
 
     /// What an operator's command says.
     async fn operate(&self, arguments: &[&str]) -> Result<String> {
-        let mut origin = Command::new(program());
+        let mut origin = Command::new(origin::program());
         origin
             .args(arguments)
             .env("DATABASE_URL", &self.cluster.url);
@@ -267,7 +267,7 @@ impl Rig {
         // Both speak for one Tollgate: a token of one is good at the other.
         let public_url = format!("http://127.0.0.1:{}", self.wires.origins[0].port);
         let mut origin = origin::Origin {
-            program: &program(),
+            program: &origin::program(),
             port: self.origins[at].port,
             public_url: &public_url,
             database_url: &database_url,
@@ -287,10 +287,6 @@ impl Rig {
             .env("RUST_LOG", "info");
         Ok(origin)
     }
-}
-
-fn program() -> PathBuf {
-    tools::target_dir().join("debug/origin")
 }
 
 /// Every start writes a log of its own: the one before it gets a number.
