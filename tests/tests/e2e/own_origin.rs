@@ -1,5 +1,5 @@
 //! The real origin with a database of its own, beside the stack's: what is done to it concerns no
-//! other test.
+//! other test. And what its operator does at the command line.
 
 use std::{env, fs::File, path::PathBuf, time::Duration};
 
@@ -74,6 +74,11 @@ impl OwnOrigin {
             .await?;
         Ok(())
     }
+}
+
+/// What the stack's operator does: `origin …`, and what it prints.
+pub async fn operate(task: &[&str]) -> Result<String> {
+    said(program(&env::var("DATABASE_URL")?)?.args(task)).await
 }
 
 /// The program with its database, and with keys that are no stack's.

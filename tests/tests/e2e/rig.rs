@@ -1,11 +1,13 @@
 //! What the tests share: somebody who is signed in, and a worker with its origin.
 
 use std::{
+    env, fs,
     future::Future,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tests::{Answer, Client, Issuer, Script, Stub, Worker};
 use tokio::time::{sleep, timeout};
@@ -130,6 +132,30 @@ impl Rig {
     pub async fn get(&self, path: &str, token: &str) -> Result<Answer> {
         Answer::to(self.edge.get(path).bearer_auth(token)).await
     }
+}
+
+/// Every letter that has left the stack.
+pub fn letters() -> Vec<String> {
+    let folder = env::var("DATA_DIR").map(|folder| PathBuf::from(folder).join("mail"));
+    let letters = folder.ok().and_then(|folder| fs::read_dir(folder).ok());
+    let letters = letters.into_iter().flatten().flatten();
+    letters
+        .filter_map(|letter| fs::read_to_string(letter.path()).ok())
+        .collect()
+}
+
+/// Waits for a letter to this address, and gives what comes behind `mark` in it up to the end of the
+/// word.
+pub async fn mailed(email: &str, mark: &str) -> Result<String> {
+    let find = || {
+        letters().into_iter().find_map(|text| {
+            let rest = text.contains(email).then(|| text.split_once(mark))??.1;
+            let end = rest.find(|letter: char| letter.is_whitespace() || letter == '"');
+            Some(rest[..end.unwrap_or(rest.len())].to_owned())
+        })
+    };
+    until("the letter is there", async || find().is_some()).await;
+    find().context("a letter")
 }
 
 /// Waits until `condition` holds.
