@@ -1,11 +1,12 @@
 //! Tollgate from end to end: the worker as it is built, under workerd.
 //!
-//! `tour`, `identity`, `mail`, `outside`, `purchases`, `revocations` and `bad_input` go
+//! `tour`, `identity`, `mail`, `devices`, `outside`, `purchases`, `revocations` and `bad_input` go
 //! through the whole stack, under `wrangler dev` and with a real origin; `rotation` has a worker and a
 //! real origin of its own; the others start a worker of their own in front of an origin that they look
 //! into.
 
 mod bad_input;
+mod devices;
 mod forwarding;
 mod hostile_tokens;
 mod identity;
