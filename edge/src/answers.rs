@@ -58,10 +58,9 @@ pub fn json(body: String) -> Answer {
 #[must_use]
 pub fn jwks(published: &Published, if_none_match: Option<&str>) -> Answer {
     let known = if_none_match.is_some_and(|tags| {
-        tags == "*"
-            || tags
-                .split(',')
-                .any(|tag| tag.trim().trim_start_matches("W/") == published.etag)
+        let tags = tags.split(',').map(str::trim);
+        let mut tags = tags.map(|tag| tag.trim_start_matches("W/"));
+        tags.any(|tag| tag == "*" || (!tag.is_empty() && tag == published.etag))
     });
     let mut headers: Headers = vec![("cache-control", CACHE_CONTROL.into())];
     if !published.etag.is_empty() {

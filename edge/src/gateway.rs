@@ -253,10 +253,13 @@ impl Gateway {
             .and_then(|document| {
                 Published::parse(document.body, document.etag, host.now())
                     .map_err(|why| why.to_string())
+            })
+            .and_then(|published| {
+                self.without_revoked(published)
+                    .ok_or_else(|| "all its keys were revoked".to_owned())
             });
         match fetched {
             Ok(published) => {
-                let published = Rc::new(published);
                 self.keys.borrow_mut().keep(published.clone());
                 self.leave_keys(host, published.clone());
                 Some(published)
@@ -267,6 +270,12 @@ impl Gateway {
                 None
             }
         }
+    }
+
+    /// A key set without keys that are known to be revoked: who gives it may have heard less.
+    fn without_revoked(&self, published: Published) -> Option<Rc<Published>> {
+        let revocations = self.revocations.borrow();
+        Rc::new(published).without(|kid| revocations.has_key(kid))
     }
 
     async fn serve<H: Host>(

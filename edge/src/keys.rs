@@ -7,12 +7,16 @@
 //!
 //! An isolate that has no copy takes one that another left in the platform's cache; it is as old
 //! as when it was fetched, and everything above holds for it.
+//!
+//! A key that was revoked leaves the copy as soon as that is known, whoever lists it still. What is
+//! left is due to be refreshed: the origin has another key in its place.
 
 use std::rc::Rc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Error;
-use shared::jwks::{JwkSet, KeySet};
+use serde::{Deserialize, Serialize};
+use serde_json::{Error, value::RawValue};
+use shared::jwks::{Jwk, JwkSet, KeySet};
 
 /// After so long a copy is refreshed; what the origin's `max-age` says.
 pub const MAX_AGE_SECS: i64 = 300;
@@ -23,16 +27,23 @@ pub const UNKNOWN_KEY_SECS: i64 = 30;
 /// After a call that failed, and while a refresh is under way, the origin is left alone this long.
 const PAUSE_SECS: i64 = 1;
 
-/// A key set as the origin published it.
+/// A key set as the origin published it, or what is left of it.
 #[derive(Debug)]
 pub struct Published {
     /// The keys that verify.
     pub set: KeySet,
     /// The document, to the letter.
     pub body: String,
-    /// Its `ETag`.
+    /// Its `ETag`; nothing where the origin has named no such document.
     pub etag: String,
     fetched_at: DateTime<Utc>,
+}
+
+/// The keys of a document, each to the letter.
+#[derive(Deserialize, Serialize)]
+struct Listed<'a> {
+    #[serde(borrow)]
+    keys: Vec<&'a RawValue>,
 }
 
 impl Published {
@@ -50,6 +61,23 @@ impl Published {
         })
     }
 
+    /// The same without keys that were revoked; nothing if that leaves none that we can use.
+    #[must_use]
+    pub fn without(self: Rc<Self>, is_revoked: impl Fn(&str) -> bool) -> Option<Rc<Self>> {
+        let mut listed: Listed<'_> = serde_json::from_str(&self.body).ok()?;
+        let all = listed.keys.len();
+        listed.keys.retain(|key| {
+            let jwk = serde_json::from_str::<Jwk>(key.get());
+            !jwk.is_ok_and(|jwk| is_revoked(&jwk.kid))
+        });
+        if listed.keys.len() == all {
+            return Some(self);
+        }
+        let body = serde_json::to_string(&listed).ok()?;
+        let left = Self::parse(body, String::new(), self.fetched_at);
+        left.ok().map(Rc::new)
+    }
+
     /// When the origin gave it.
     #[must_use]
     pub const fn fetched_at(&self) -> DateTime<Utc> {
@@ -61,6 +89,7 @@ impl Published {
 #[derive(Debug, Default)]
 pub struct Keys {
     copy: Option<Rc<Published>>,
+    fresh_until: DateTime<Utc>,
     next_refresh: DateTime<Utc>,
     next_fetch: DateTime<Utc>,
     next_unknown: DateTime<Utc>,
@@ -86,10 +115,9 @@ impl Keys {
         let serves =
             |copy: &&Rc<Published>| now - copy.fetched_at < TimeDelta::seconds(MAX_STALE_SECS);
         match self.copy.as_ref().filter(serves) {
-            Some(copy) if now - copy.fetched_at < TimeDelta::seconds(MAX_AGE_SECS) => {
+            Some(copy) if now < self.fresh_until || now < self.next_refresh => {
                 Keep::Fresh(copy.clone())
             }
-            Some(copy) if now < self.next_refresh => Keep::Fresh(copy.clone()),
             Some(copy) => {
                 self.next_refresh = now + TimeDelta::seconds(PAUSE_SECS);
                 Keep::Refresh(copy.clone())
@@ -108,15 +136,25 @@ impl Keys {
         turn
     }
 
-    /// Notes that a key was revoked: the next unknown `kid` is likely the one in its place.
-    pub fn may_be_other(&mut self) {
+    /// Drops keys that were revoked, and gives what is left of a copy that had one. The next unknown
+    /// `kid` is likely one in their place, and may be asked for.
+    pub fn drop_revoked(&mut self, is_revoked: impl Fn(&str) -> bool) -> Option<Rc<Published>> {
         self.next_unknown = DateTime::UNIX_EPOCH;
+        let copy = self.copy.take()?;
+        self.copy = copy.clone().without(is_revoked);
+        let left = self.copy.as_ref();
+        if left.is_some_and(|left| Rc::ptr_eq(left, &copy)) {
+            return None;
+        }
+        self.fresh_until = DateTime::UNIX_EPOCH;
+        self.copy.clone()
     }
 
     /// Keeps what the origin published, unless something later is there.
     pub fn keep(&mut self, published: Rc<Published>) {
         let is_later = |copy: &Rc<Published>| copy.fetched_at > published.fetched_at;
         if !self.copy.as_ref().is_some_and(is_later) {
+            self.fresh_until = published.fetched_at + TimeDelta::seconds(MAX_AGE_SECS);
             self.copy = Some(published);
         }
     }
@@ -211,8 +249,37 @@ mod tests {
     fn after_a_revoked_key_an_unknown_one_is_asked_for_at_once() {
         let mut keys = Keys::default();
         assert!(keys.may_ask_for_unknown(at(0)) && !keys.may_ask_for_unknown(at(1)));
-        keys.may_be_other();
+        assert!(keys.drop_revoked(|_| true).is_none());
         assert!(keys.may_ask_for_unknown(at(1)) && !keys.may_ask_for_unknown(at(2)));
+    }
+
+    #[test]
+    fn a_revoked_key_leaves_the_copy_and_the_others_stay_to_the_letter() {
+        let other = r#"{"kty":"RSA","n":"AQAB","e":"AQAB","kid":"other","x5t":"é"}"#;
+        let body = SET.replace("]}", &format!(", {other} ]}}"));
+        let both = Published::parse(body, "\"1\"".to_owned(), at(0)).expect("a key set");
+        let mut keys = Keys::default();
+        keys.keep(Rc::new(both));
+        assert!(keys.drop_revoked(|kid| kid == "unknown").is_none());
+        assert_eq!(word(&keys.take(at(1))), "fresh", "it had no such key");
+
+        let left = keys.drop_revoked(|kid| kid == "other");
+        let left = left.expect("what is left");
+        assert_eq!(left.body, SET, "to the letter");
+        assert_eq!(left.etag, "", "the tag is another document's");
+        assert_eq!(left.fetched_at(), at(0), "it is no younger");
+        assert_eq!(word(&keys.take(at(1))), "refresh");
+        assert_eq!(word(&keys.take(at(1))), "fresh", "the turn is taken");
+        keys.keep(published(2));
+        assert_eq!(word(&keys.take(at(2))), "fresh");
+    }
+
+    #[test]
+    fn without_a_key_that_is_good_there_is_no_copy() {
+        let mut keys = Keys::default();
+        keys.keep(published(0));
+        assert!(keys.drop_revoked(|_| true).is_none());
+        assert_eq!(word(&keys.take(at(1))), "fetch");
     }
 
     #[test]

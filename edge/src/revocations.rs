@@ -115,7 +115,7 @@ impl Revocations {
     pub fn check(&self, token: &Verified) -> Result<(), NotBelieved> {
         let claims = &token.claims;
         let iat = claims.iat.timestamp();
-        if self.keys.contains_key(&*token.kid) {
+        if self.has_key(&token.kid) {
             return Err(Rejected::UnknownKey.into());
         }
         if self.sessions.contains_key(&claims.sid) {
@@ -126,6 +126,12 @@ impl Revocations {
             return Err(NotBelieved::Withdrawn);
         }
         Ok(())
+    }
+
+    /// Whether a key was revoked.
+    #[must_use]
+    pub fn has_key(&self, kid: &str) -> bool {
+        self.keys.contains_key(kid)
     }
 
     /// Where to go on from.

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
     problem::{Code, Problem},
     proof::{self, Parts, Purpose},
@@ -95,13 +95,23 @@ impl Gateway {
             let told = host.fetch(&url, &headers, left).await?;
             let feed: Feed = serde_json::from_str(&told.body).map_err(|why| why.to_string())?;
             let more = feed.more;
-            if self.revocations.borrow_mut().add(feed, asked) {
-                self.keys.borrow_mut().may_be_other();
-            }
+            self.hear(host, feed, asked);
             if !more {
                 self.leave_revocations(host);
                 return Ok(());
             }
+        }
+    }
+
+    /// Adds what is told of revocations. A key among it leaves the key set, and its copy in the cache.
+    pub(super) fn hear<H: Host>(self: &Rc<Self>, host: &H, feed: Feed, as_of: DateTime<Utc>) {
+        if !self.revocations.borrow_mut().add(feed, as_of) {
+            return;
+        }
+        let revocations = self.revocations.borrow();
+        let mut keys = self.keys.borrow_mut();
+        if let Some(left) = keys.drop_revoked(|kid| revocations.has_key(kid)) {
+            self.leave_keys(host, left);
         }
     }
 

@@ -37,10 +37,11 @@ impl Gateway {
         };
         let read = text
             .split_once('\n')
-            .and_then(|(etag, body)| Published::parse(body.into(), etag.into(), fetched_at).ok());
+            .and_then(|(etag, body)| Published::parse(body.into(), etag.into(), fetched_at).ok())
+            .and_then(|published| self.without_revoked(published));
         let found = read.is_some();
         if let Some(published) = read {
-            self.keys.borrow_mut().keep(Rc::new(published));
+            self.keys.borrow_mut().keep(published);
         }
         found
     }
@@ -55,16 +56,14 @@ impl Gateway {
     }
 
     /// Adds the revocations that another isolate left; says whether there were any.
-    pub(super) async fn recall_revocations<H: Host>(&self, host: &H) -> bool {
+    pub(super) async fn recall_revocations<H: Host>(self: &Rc<Self>, host: &H) -> bool {
         let Some((as_of, text)) = self.recall(host, REVOCATIONS).await else {
             return false;
         };
         let Ok(feed) = serde_json::from_str::<Feed>(&text) else {
             return false;
         };
-        if self.revocations.borrow_mut().add(feed, as_of) {
-            self.keys.borrow_mut().may_be_other();
-        }
+        self.hear(host, feed, as_of);
         true
     }
 

@@ -1,29 +1,14 @@
 //! Who somebody is, through the edge: a password that is forgotten, a second factor, a browser that
 //! is known, and an account that is gone.
 
-use std::{env, fs, path::PathBuf};
-
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tests::{Answer, now};
 use totp_rs::{Builder, Secret};
 
-use crate::rig::{PASSWORD, Person, until};
+use crate::rig::{LOGIN, PASSWORD, Person, mailed};
 
-const LOGIN: &str = "/api/v1/auth/login";
 const TOTP: &str = "/api/v1/auth/mfa/totp";
-
-/// What comes behind `mark` in the mail to an address, up to the end of the word.
-pub fn in_mail(email: &str, mark: &str) -> Option<String> {
-    let folder = PathBuf::from(env::var("DATA_DIR").ok()?).join("mail");
-    let letters = fs::read_dir(folder).ok()?.flatten();
-    let mut texts = letters.filter_map(|letter| fs::read_to_string(letter.path()).ok());
-    texts.find_map(|text| {
-        let rest = text.contains(email).then(|| text.split_once(mark))??.1;
-        let end = rest.find(|letter: char| letter.is_whitespace() || letter == '"');
-        Some(rest[..end.unwrap_or(rest.len())].to_owned())
-    })
-}
 
 async fn sign_in(person: &Person, password: &str) -> Result<Answer> {
     let body = json!({"email": person.email, "password": password});
@@ -37,11 +22,7 @@ async fn a_forgotten_password_is_set_anew_by_mail() -> Result<()> {
     let answer = Answer::to(ada.edge.post("/api/v1/auth/forgot-password").json(&asked)).await?;
     assert_eq!(answer.ok().body, json!({"success": true}));
     let mark = "reset-password?token=";
-    until("the mail is there", async || {
-        in_mail(&ada.email, mark).is_some()
-    })
-    .await;
-    let token = in_mail(&ada.email, mark).context("a link")?;
+    let token = mailed(&ada.email, mark).await?;
 
     // Looking at the page changes nothing, however often a scanner does.
     for _ in 0..2 {

@@ -1,19 +1,25 @@
 //! Tollgate from end to end: the worker as it is built, under workerd.
 //!
-//! `tour`, `identity`, `outside`, `purchases`, `revocations` and `bad_input` go through the whole
-//! stack, under `wrangler dev` and with a real origin. The others start a worker of their own: `bursts`
-//! and `guessing` in front of a real origin as well, the rest in front of one that they look into.
+//! `tour`, `identity`, `mail`, `devices`, `outside`, `purchases`, `revocations` and `bad_input` go
+//! through the whole stack, under `wrangler dev` and with a real origin. The others start a worker of
+//! their own: `bursts`, `guessing` and `rotation` in front of a real origin as well, the rest in front of
+//! one that they look into.
 
 mod bad_input;
 mod bursts;
+mod devices;
 mod forwarding;
 mod guessing;
 mod hostile_tokens;
 mod identity;
 mod keys;
 mod limits;
+mod mail;
 mod outside;
+mod own_origin;
 mod purchases;
 mod revocations;
 mod rig;
+mod rotation;
 mod tour;
+mod verifier;

@@ -14,13 +14,9 @@ use reqwest::{Method, RequestBuilder, Url, header, redirect};
 use serde_json::{Value, json};
 use tests::{Answer, Client, Issuer, root};
 
-use crate::{
-    identity::in_mail,
-    rig::{PASSWORD, Person, until},
-};
+use crate::rig::{LOGIN, PASSWORD, Person, mailed};
 
 const ACCOUNTS: &str = "/api/v1/auth/accounts";
-const LOGIN: &str = "/api/v1/auth/login";
 const MAGIC_LINK: &str = "/api/v1/auth/magic-link";
 
 /// One for all tests, which the origin finds where it is configured. It ends with this process.
@@ -214,11 +210,7 @@ async fn a_newcomer_signs_in_by_a_provider_and_is_the_same_person_the_next_time(
     let body = json!({"email": email});
     let _ = browser.ask(MAGIC_LINK, &body, None).await?.ok();
     let mark = "magic-link/verify?token=";
-    until("the mail is there", async || {
-        in_mail(&email, mark).is_some()
-    })
-    .await;
-    let token = in_mail(&email, mark).context("a link")?;
+    let token = mailed(&email, mark).await?;
     let path = format!("{MAGIC_LINK}/verify");
     let body = json!({"token": token});
     let answer = browser.ask(&path, &body, None).await?.ok();

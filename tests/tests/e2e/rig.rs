@@ -1,9 +1,16 @@
 //! What the tests share: somebody who is signed in, a worker with an origin to look into, and one with
 //! a real origin.
 
-use std::{env, fs::File, future::Future, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    env,
+    fs::{self, File},
+    future::Future,
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tests::{
     Answer, Client, Issuer, Script, Stub, Worker, free_ports,
@@ -16,8 +23,16 @@ use tokio::{
 };
 
 pub const PASSWORD: &str = "correct horse battery";
+pub const LOGIN: &str = "/api/v1/auth/login";
+pub const REFRESH: &str = "/api/v1/auth/refresh";
+pub const VALIDATE: &str = "/api/v1/auth/validate";
 
-/// A person who has signed in at the stack.
+/// How soon the edge refuses what was ended at the origin: its copy's limit, and how long a request
+/// waits for a newer one.
+pub const BOUND: Duration = Duration::from_millis(5_500);
+
+/// A person who has signed in.
+#[derive(Clone)]
 pub struct Person {
     pub edge: Client,
     pub email: String,
@@ -37,16 +52,52 @@ impl Person {
         let body = json!({"email": email, "password": PASSWORD});
         let registered = Answer::to(edge.post("/api/v1/auth/register").json(&body)).await?;
         assert_eq!(registered.status, 201, "{registered:?}");
-        let signed_in = Answer::to(edge.post("/api/v1/auth/login").json(&body))
-            .await?
-            .ok();
-        let token = |name: &str| signed_in.body[name].as_str().unwrap_or_default().to_owned();
-        Ok(Self {
+        let signed_in = Answer::to(edge.post(LOGIN).json(&body)).await?.ok();
+        Ok(Self::with_tokens(edge, email, &signed_in))
+    }
+
+    /// The same person, signed in once more.
+    pub async fn on(&self, device: &str) -> Result<Self> {
+        let body = json!({"email": self.email, "password": PASSWORD, "deviceName": device});
+        let signed_in = Answer::to(self.edge.post(LOGIN).json(&body)).await?.ok();
+        let (edge, email) = (self.edge.clone(), self.email.clone());
+        Ok(Self::with_tokens(edge, email, &signed_in))
+    }
+
+    /// What refreshing is answered with.
+    pub async fn refresh(&self) -> Result<Answer> {
+        let body = json!({"refreshToken": self.refresh});
+        Answer::to(self.edge.post(REFRESH).json(&body)).await
+    }
+
+    /// The same session, refreshed.
+    pub async fn refreshed(&self) -> Result<Self> {
+        let answer = self.refresh().await?.ok();
+        let (edge, email) = (self.edge.clone(), self.email.clone());
+        Ok(Self::with_tokens(edge, email, &answer))
+    }
+
+    fn with_tokens(edge: Client, email: String, answer: &Answer) -> Self {
+        let token = |name: &str| answer.body[name].as_str().unwrap_or_default().to_owned();
+        Self {
             access: token("accessToken"),
             refresh: token("refreshToken"),
             edge,
             email,
-        })
+        }
+    }
+
+    /// Asks the edge about this person's token until it refuses it; how, and how long that took.
+    pub async fn refusal(&self) -> Result<(Answer, Duration)> {
+        let ended = Instant::now();
+        loop {
+            let answer = self.get(VALIDATE).await?;
+            if answer.status != 200 {
+                return Ok((answer, ended.elapsed()));
+            }
+            ensure!(ended.elapsed() < 2 * BOUND, "it is never refused");
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub async fn get(&self, path: &str) -> Result<Answer> {
@@ -144,13 +195,46 @@ impl Twin {
     }
 }
 
+/// Every letter that has left the stack.
+pub fn letters() -> Vec<String> {
+    let folder = env::var("DATA_DIR").map(|folder| PathBuf::from(folder).join("mail"));
+    let letters = folder.ok().and_then(|folder| fs::read_dir(folder).ok());
+    let letters = letters.into_iter().flatten().flatten();
+    letters
+        .filter_map(|letter| fs::read_to_string(letter.path()).ok())
+        .collect()
+}
+
+/// Waits for a letter to this address, and gives what comes behind `mark` in it up to the end of the
+/// word.
+pub async fn mailed(email: &str, mark: &str) -> Result<String> {
+    let find = || {
+        letters().into_iter().find_map(|text| {
+            let rest = text.contains(email).then(|| text.split_once(mark))??.1;
+            let end = rest.find(|letter: char| letter.is_whitespace() || letter == '"');
+            Some(rest[..end.unwrap_or(rest.len())].to_owned())
+        })
+    };
+    until("the letter is there", async || find().is_some()).await;
+    find().context("a letter")
+}
+
 /// Waits until `condition` holds.
 pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    within(Duration::from_secs(10), what, condition).await;
+}
+
+/// As [`until`], for what takes longer.
+pub async fn within<F: Future<Output = bool>>(
+    limit: Duration,
+    what: &str,
+    condition: impl Fn() -> F,
+) {
     let holds = async {
         while !condition().await {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    let waited = timeout(Duration::from_secs(10), holds).await;
+    let waited = timeout(limit, holds).await;
     assert!(waited.is_ok(), "never happened: {what}");
 }

@@ -4,12 +4,13 @@ use std::{env, fs, path::PathBuf};
 
 use anyhow::Result;
 use serde_json::json;
-use tests::{Answer, root};
-use tokio::process::Command;
+use tests::Answer;
 
-use crate::rig::{PASSWORD, Person, until};
+use crate::{
+    rig::{PASSWORD, Person, VALIDATE, until},
+    verifier::Verifier,
+};
 
-const VALIDATE: &str = "/api/v1/auth/validate";
 const BALANCE: &str = "/api/v1/credits/balance";
 const USE: &str = "/api/v1/credits/use";
 const HOLDS: &str = "/api/v1/credits/holds";
@@ -143,13 +144,10 @@ async fn any_jose_library_verifies_our_tokens() -> Result<()> {
     let ada = Person::sign_up().await?;
     let payload = ada.get(VALIDATE).await?.ok().body["payload"].clone();
     let issuer = payload["iss"].as_str().unwrap_or_default();
-    let verified = Command::new(root().join("node_modules/.bin/node"))
-        .arg(root().join("tests/tests/e2e/verify.mjs"))
-        .args([&ada.edge.url("/.well-known/jwks.json"), issuer, &ada.access])
-        .output()
+    let verified = Verifier::start(&ada.edge, issuer)?
+        .verify(&ada.access)
         .await?;
-    let said = String::from_utf8_lossy(&verified.stdout);
-    assert_eq!(said.trim(), payload["sub"], "{verified:?}");
+    assert_eq!(verified.warm, payload["sub"]);
     Ok(())
 }
 

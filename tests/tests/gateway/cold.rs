@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 use axum::http::Request;
 use base64ct::{Base64, Encoding};
-use shared::{claims::AccessClaims, jwt, revocations::Revocation};
+use shared::{claims::AccessClaims, jwks::JwkSet, jwt, revocations::Revocation};
 use tests::{Cache, Issuer, Script, Stub, Told, Worker};
 
 use crate::{
@@ -209,6 +209,30 @@ async fn everything_that_another_had_heard_is_kept() -> Result<()> {
         401,
         "its key"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_that_was_revoked_is_kept_for_nobody() -> Result<()> {
+    let mut rig = Rig::start().await?;
+    let stolen = Issuer::new(ISSUER, 8);
+    let keys = [rig.issuer.jwks().keys, stolen.jwks().keys].concat();
+    rig.origin().publish(JwkSet { keys });
+    assert_eq!(status(&rig.edge, "/validate", &stolen.token()).await?, 200);
+    rig.origin().tell(Told::All(vec![
+        end(&rig.ended),
+        Revocation::Key {
+            id: stolen.key().kid().to_owned(),
+            until: rig.ended.exp.timestamp() + 90,
+        },
+    ]));
+    rig.edge.pass(3);
+    assert_eq!(status(&rig.edge, "/validate", &rig.good).await?, 200);
+    rig.stop_origin();
+    let jwks = Request::get("/jwks").body(String::new())?;
+    let jwks = rig.cold().ask([192, 0, 2, 1].into(), jwks).await?;
+    let listed: JwkSet = serde_json::from_str(jwks.body())?;
+    assert_eq!(listed, rig.issuer.jwks());
     Ok(())
 }
 

@@ -106,7 +106,11 @@ pub async fn run(start: impl AsyncFn(&Setting) -> Result<Edge>) -> Result<()> {
     for case in cases::with_an_origin() {
         check(&edge, &tokens, &case, Some(&origin)).await?;
     }
-    assert_eq!(origin.key_fetches(), 2, "at first, and for the unknown key");
+    assert_eq!(
+        origin.key_fetches(),
+        3,
+        "at first, since one was revoked, and for the unknown key"
+    );
     drop(origin);
     for case in cases::without_the_origin() {
         check(&edge, &tokens, &case, None).await?;

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use axum::http::Request;
-use shared::{claims::AccessClaims, jwt, revocations::Revocation};
+use axum::http::{Request, Response};
+use shared::{claims::AccessClaims, jwks::JwkSet, jwt, revocations::Revocation};
 use tests::{Issuer, Stub, Told};
 
 use crate::{native::Edge, suite::Setting};
@@ -44,6 +44,13 @@ impl Rig {
             .ask([192, 0, 2, 1].into(), request.body(String::new())?)
             .await?;
         Ok(answer.status().as_u16())
+    }
+
+    /// The key set, for a client that has one with this tag.
+    async fn jwks(&self, tag: &str) -> Result<Response<String>> {
+        let request = Request::get("/jwks").header("if-none-match", tag);
+        let request = request.body(String::new())?;
+        self.edge.ask([192, 0, 2, 1].into(), request).await
     }
 }
 
@@ -116,6 +123,43 @@ async fn keys_serve_for_a_day_when_the_origin_has_gone() -> Result<()> {
         edge.pass(secs);
         assert_eq!(jwks().await?, status, "after {secs} s more");
     }
+    Ok(())
+}
+
+/// At once: not when the copy has its age, and whatever a replica of the origin lists still.
+#[tokio::test]
+async fn a_revoked_key_is_published_no_more_and_the_one_in_its_place_is() -> Result<()> {
+    let rig = Rig::start()?;
+    let [stolen, next] = [8, 9].map(|seed| Issuer::new(ISSUER, seed));
+    let set = |issuers: &[&Issuer]| JwkSet {
+        keys: issuers
+            .iter()
+            .flat_map(|issuer| issuer.jwks().keys)
+            .collect(),
+    };
+    rig.origin.publish(set(&[&rig.issuer, &stolen]));
+    let token = stolen.token();
+    assert_eq!(rig.status(&token).await?, 200);
+    let tag = "\"1\"";
+    assert_eq!(rig.jwks(tag).await?.status(), 304);
+
+    rig.origin.publish(set(&[&stolen, &rig.issuer, &next]));
+    rig.origin.tell(Told::All(vec![Revocation::Key {
+        id: stolen.key().kid().to_owned(),
+        until: tests::now().timestamp() + 100,
+    }]));
+    rig.edge.pass(3);
+    let good = rig.issuer.token();
+    assert_eq!(rig.status(&good).await?, 200, "it is heard behind this");
+    for (tag, listed) in [(tag, set(&[&rig.issuer])), ("", set(&[&rig.issuer, &next]))] {
+        let answer = rig.jwks(tag).await?;
+        assert_eq!(answer.status(), 200);
+        assert!(answer.headers().get("etag").is_none());
+        assert_eq!(serde_json::from_str::<JwkSet>(answer.body())?, listed);
+    }
+    assert_eq!(rig.origin.key_fetches(), 2, "behind the first of them");
+    assert_eq!(rig.status(&token).await?, 401);
+    assert_eq!(rig.status(&next.token()).await?, 200);
     Ok(())
 }
 
