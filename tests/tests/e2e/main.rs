@@ -1,9 +1,9 @@
 //! Tollgate from end to end: the worker as it is built, under workerd.
 //!
-//! `tour`, `identity`, `mail`, `devices`, `outside`, `purchases`, `revocations` and `bad_input` go
-//! through the whole stack, under `wrangler dev` and with a real origin. The others start a worker of
-//! their own: `bursts`, `guessing` and `rotation` in front of a real origin as well, the rest in front of
-//! one that they look into.
+//! `tour`, `identity`, `mail`, `devices`, `moving_in`, `outside`, `purchases`, `revocations` and
+//! `bad_input` go through the whole stack, under `wrangler dev` and with a real origin. The others start
+//! a worker of their own: `bursts`, `guessing` and `rotation` in front of a real origin as well, the rest
+//! in front of one that they look into.
 
 mod bad_input;
 mod bursts;
@@ -15,6 +15,7 @@ mod identity;
 mod keys;
 mod limits;
 mod mail;
+mod moving_in;
 mod outside;
 mod own_origin;
 mod purchases;
