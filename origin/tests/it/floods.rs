@@ -8,29 +8,37 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 use tokio::time::timeout;
 
-use crate::support::{Origin, PASSWORD, count};
+use crate::support::{AT_A_LOCK, Origin, PASSWORD, Person, count};
 
 const SIGN_INS: usize = 3_000;
 /// Fewer than the connections of an origin's pool.
 const PLACES: usize = 4;
-const AT_A_LOCK: &str = "SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
+/// An origin with few places, whose sign-ins wait at a table until the transaction ends.
+async fn held_up(
+    db: &PgPool,
+    lock: &'static str,
+) -> (Origin, Person, Transaction<'static, Postgres>) {
+    let flags = ["--password-workers=1", "--password-queue=3"];
+    let origin = Origin::start_with(db, &flags).await;
+    let ada = origin.join("ada@example.org").await;
+    let mut holder = db.begin().await.expect("a transaction");
+    sqlx::query(lock)
+        .execute(&mut *holder)
+        .await
+        .expect("a lock");
+    (origin, ada, holder)
+}
 
 /// None of them gets on, as if the database were slow: whoever has no place in the queue of hashes must
 /// hold no connection.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn a_flood_of_sign_ins_leaves_the_database_to_others(db: PgPool) {
-    let flags = ["--password-workers=1", "--password-queue=3"];
-    let origin = Origin::start_with(&db, &flags).await;
-    let ada = origin.join("ada@example.org").await;
-    let mut holder = db.begin().await.expect("a transaction");
-    sqlx::query("LOCK TABLE auth.failures IN EXCLUSIVE MODE")
-        .execute(&mut *holder)
-        .await
-        .expect("a lock");
+    let lock = "LOCK TABLE auth.failures IN EXCLUSIVE MODE";
+    let (origin, ada, holder) = held_up(&db, lock).await;
 
     let body = json!({"email": "ada@example.org", "password": PASSWORD});
     let flood = (0..SIGN_INS).map(|_| origin.post("/api/v1/auth/login", None, &body));
@@ -57,14 +65,8 @@ async fn a_flood_of_sign_ins_leaves_the_database_to_others(db: PgPool) {
 /// Hashing is faster than writing down that somebody signs in: they keep their places meanwhile.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn sign_ins_that_wait_to_be_written_leave_the_database_to_others(db: PgPool) {
-    let flags = ["--password-workers=1", "--password-queue=3"];
-    let origin = Origin::start_with(&db, &flags).await;
-    let ada = origin.join("ada@example.org").await;
-    let mut holder = db.begin().await.expect("a transaction");
-    sqlx::query("LOCK TABLE auth.devices IN EXCLUSIVE MODE")
-        .execute(&mut *holder)
-        .await
-        .expect("a lock");
+    let lock = "LOCK TABLE auth.devices IN EXCLUSIVE MODE";
+    let (origin, ada, holder) = held_up(&db, lock).await;
 
     let body = json!({"email": "ada@example.org", "password": PASSWORD});
     let (mut under_way, mut refused) = (FuturesUnordered::new(), 0);

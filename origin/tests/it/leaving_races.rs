@@ -8,12 +8,10 @@ use sqlx::PgPool;
 
 use crate::{
     leaving::{WORDS, clear_words, leave, rows_with},
-    support::{Answer, Origin, PASSWORD, count},
+    support::{AT_A_LOCK, Answer, Origin, PASSWORD, count},
 };
 
 const AGENT: &str = "Difference Engine";
-const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 /// A call from a browser whose name would stay in whatever is written of it.
 async fn call(
@@ -53,7 +51,7 @@ pub async fn overtaken(
             .expect("a deletion begins");
     }
     let gone = async {
-        while count(db, WAITING).await == 0 {
+        while count(db, AT_A_LOCK).await == 0 {
             tokio::task::yield_now().await;
         }
         sqlx::query("SELECT auth.delete_account()")
@@ -132,7 +130,7 @@ async fn the_words_of_a_charge_that_a_deletion_overtakes_go_too(db: PgPool) {
         .await
         .expect("a lock");
     let until_waiting = async |waiting: i64| {
-        while count(&db, WAITING).await < waiting {
+        while count(&db, AT_A_LOCK).await < waiting {
             tokio::task::yield_now().await;
         }
     };

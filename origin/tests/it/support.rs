@@ -347,6 +347,10 @@ pub fn text(value: &Value) -> String {
         .to_owned()
 }
 
+/// How many connections of a test wait for a lock.
+pub const AT_A_LOCK: &str = "SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
 pub async fn count(db: &PgPool, query: &'static str) -> i64 {
     sqlx::query_scalar(query)
         .fetch_one(db)
