@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::time::timeout;
 
-use crate::support::{AT_A_LOCK, Origin, PASSWORD, Person, count};
+use crate::support::{AT_A_LOCK, Origin, PASSWORD, Person, count, waiting};
 
 const SIGN_INS: usize = 3_000;
 /// Fewer than the connections of an origin's pool.
@@ -43,8 +43,7 @@ async fn a_flood_of_sign_ins_leaves_the_database_to_others(db: PgPool) {
     let body = json!({"email": "ada@example.org", "password": PASSWORD});
     let flood = (0..SIGN_INS).map(|_| origin.post("/api/v1/auth/login", None, &body));
     let another = async {
-        let come = async { while count(&db, AT_A_LOCK).await < 4 {} };
-        timeout(Duration::from_secs(10), come)
+        timeout(Duration::from_secs(10), waiting(&db, 4))
             .await
             .expect("sign-ins at the lock");
         let balance = origin.get("/api/v1/credits/balance", &ada.access).await;
@@ -81,7 +80,7 @@ async fn sign_ins_that_wait_to_be_written_leave_the_database_to_others(db: PgPoo
                         refused += 1;
                         break;
                     }
-                    waiting = count(&db, AT_A_LOCK) => if waiting > waited {
+                    now = count(&db, AT_A_LOCK) => if now > waited {
                         break;
                     }
                 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use axum::http::{Request, header};
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::time::timeout;
 
 use crate::{
     leaving::{WORDS, clear_words, leave, rows_with},
-    support::{AT_A_LOCK, Answer, Origin, PASSWORD, count},
+    support::{Answer, Origin, PASSWORD, count, waiting},
 };
 
 const AGENT: &str = "Difference Engine";
@@ -32,14 +33,8 @@ async fn call(
     origin.send(request).await
 }
 
-/// The account of somebody is deleted while they ask for something: the request has passed every
-/// look at the account, and waits where it first meets the deletion, which then does its work.
-pub async fn overtaken(
-    db: &PgPool,
-    origin: &Origin,
-    user: &str,
-    request: impl Future<Output = Answer>,
-) -> Answer {
+/// A deletion that has the account, and nothing else of its owner's yet.
+async fn begin_to_leave(origin: &Origin, user: &str) -> Transaction<'static, Postgres> {
     let mut leaving = origin.app.db.pool().begin().await.expect("a transaction");
     for statement in [
         format!("SELECT set_config('tollgate.user', '{user}', true)"),
@@ -50,18 +45,33 @@ pub async fn overtaken(
             .await
             .expect("a deletion begins");
     }
+    leaving
+}
+
+/// The deletion's end.
+async fn gone(mut leaving: Transaction<'static, Postgres>) {
+    sqlx::query("SELECT auth.delete_account()")
+        .execute(&mut *leaving)
+        .await
+        .expect("neither waits for the other");
+    leaving.commit().await.expect("gone");
+}
+
+/// The account of somebody is deleted while they ask for something: the request has passed every
+/// look at the account, and waits where it first meets the deletion, which then does its work.
+pub async fn overtaken(
+    db: &PgPool,
+    origin: &Origin,
+    user: &str,
+    request: impl Future<Output = Answer>,
+) -> Answer {
+    let leaving = begin_to_leave(origin, user).await;
     let gone = async {
-        while count(db, AT_A_LOCK).await == 0 {
-            tokio::task::yield_now().await;
-        }
-        sqlx::query("SELECT auth.delete_account()")
-            .execute(&mut *leaving)
-            .await
-            .expect("neither waits for the other");
-        leaving.commit().await.expect("gone");
+        waiting(db, 1).await;
+        gone(leaving).await;
     };
     let both = async { tokio::join!(request, gone).0 };
-    let answer = tokio::time::timeout(Duration::from_secs(20), both).await;
+    let answer = timeout(Duration::from_secs(20), both).await;
     answer.expect("the request waits for the deletion")
 }
 
@@ -129,22 +139,17 @@ async fn the_words_of_a_charge_that_a_deletion_overtakes_go_too(db: PgPool) {
         .execute(&mut *hold_up)
         .await
         .expect("a lock");
-    let until_waiting = async |waiting: i64| {
-        while count(&db, AT_A_LOCK).await < waiting {
-            tokio::task::yield_now().await;
-        }
-    };
     let clear = async { while clear_words(&db, 1_000).await {} };
     let rest = async {
-        until_waiting(1).await;
+        waiting(&db, 1).await;
         assert_eq!(leave(&origin, &ada).await.status, 200);
         tokio::join!(clear, async {
-            until_waiting(2).await;
+            waiting(&db, 2).await;
             hold_up.commit().await.expect("an end");
         });
     };
     let both = async { tokio::join!(origin.spend(&ada, 1.0, None), rest).0 };
-    let charged = tokio::time::timeout(Duration::from_secs(20), both).await;
+    let charged = timeout(Duration::from_secs(20), both).await;
     let charged = charged.expect("what clears waits for the charge");
     assert_eq!(charged.status, 200, "{charged:?}");
     assert_eq!(count(&db, WORDS).await, 0);
@@ -160,10 +165,12 @@ async fn a_refresh_and_a_deletion_do_not_wait_for_each_other(db: PgPool) {
         let answer = origin.refresh(&latest).await;
         latest = crate::support::text(&answer.body["refreshToken"]);
     }
-    let request = origin.refresh(&ada.refresh);
-    overtaken(&db, &origin, &ada.id, request)
-        .await
+    let leaving = begin_to_leave(&origin, &ada.id).await;
+    let stolen = timeout(Duration::from_secs(5), origin.refresh(&ada.refresh)).await;
+    stolen
+        .expect("it does not wait")
         .is_problem(401, "INVALID_REFRESH_TOKEN");
+    gone(leaving).await;
     assert_eq!(
         count(
             &db,

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 
 use crate::{
     post_office::{Browser, FORGOT, HOME, LOGIN, NEW_PASSWORD, PostOffice, RESET},
-    support::{PASSWORD, count},
+    support::{PASSWORD, count, waiting},
 };
 
 const MAGIC: &str = "/api/v1/auth/magic-link";
@@ -135,11 +135,7 @@ async fn a_password_that_changes_while_it_is_compared_lets_nobody_in(db: PgPool)
     let body = json!({"email": "ada@example.org", "password": PASSWORD});
     let sign_in = office.origin.post(LOGIN, None, &body);
     let settled = async {
-        let waits = "SELECT count(*) FROM pg_stat_activity
-                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while count(&db, waits).await == 0 {
-            tokio::task::yield_now().await;
-        }
+        waiting(&db, 1).await;
         change.commit().await.expect("changed");
     };
     let both = async { tokio::join!(sign_in, settled).0 };

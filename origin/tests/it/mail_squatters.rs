@@ -9,7 +9,7 @@ use crate::{
         Browser, FORGOT, HOME, LOGIN, MAGIC, MAGIC_VERIFY, NEW_PASSWORD, PostOffice, RESET, VERIFY,
     },
     second_factor::join_guarded,
-    support::{PASSWORD, count},
+    support::{PASSWORD, count, waiting},
 };
 
 const LAX: &[&str] = &["--require-email-verification=false"];
@@ -191,11 +191,7 @@ async fn a_sign_in_by_mail_tells_the_feed_last_whom_it_ended(db: PgPool) {
     let mut browser = Browser::default();
     let sign_in = office.press(&mut browser, MAGIC_VERIFY, HOME, &form);
     let look = async {
-        let waits = "SELECT count(*) FROM pg_stat_activity
-                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while count(&db, waits).await == 0 {
-            tokio::task::yield_now().await;
-        }
+        waiting(&db, 1).await;
         let feed = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                     WHERE l.locktype = 'advisory' AND d.datname = current_database()";
         let held = count(&db, feed).await;

@@ -5,7 +5,7 @@ use futures_util::future::{join, join_all};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::support::{Answer, Origin, count, text};
+use crate::support::{Answer, Origin, count, text, waiting};
 
 /// As if the last rotation had been so much earlier.
 async fn pass(db: &PgPool, seconds: f64) {
@@ -172,9 +172,7 @@ async fn of_refreshes_at_once_exactly_one_rotates(db: PgPool) {
         .fetch_one(origin.app.db.pool())
     }));
     let release = async {
-        let waiting = "SELECT count(*) FROM pg_stat_activity
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while count(&db, waiting).await < 6 {}
+        waiting(&db, 6).await;
         holder.commit().await.expect("released");
     };
     let (outcomes, ()) = join(refreshes, release).await;

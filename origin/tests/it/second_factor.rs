@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use totp_rs::{Builder, Secret};
 
-use crate::support::{Answer, Origin, PASSWORD, Person, count, text};
+use crate::support::{Answer, Origin, PASSWORD, Person, count, text, waiting};
 
 pub const LOGIN: &str = "/api/v1/auth/login";
 pub const TOTP: &str = "/api/v1/auth/mfa/totp";
@@ -287,13 +287,6 @@ async fn recovery_codes_that_are_made_at_once_are_ten_in_the_end(db: PgPool) {
         count(&db, "SELECT count(*) FROM auth.recovery_codes").await,
         10
     );
-}
-
-/// Waits until so many statements wait for a lock.
-pub async fn waiting(db: &PgPool, statements: i64) {
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while count(db, waiting).await < statements {}
 }
 
 /// What a log line is written to.

@@ -8,10 +8,8 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use crate::{
-    second_factor::{
-        Guarded, LOGIN, change, enrol, finish, first_step, join_guarded, time_passes, waiting,
-    },
-    support::{Answer, Origin, PASSWORD, count, text},
+    second_factor::{Guarded, LOGIN, change, enrol, finish, first_step, join_guarded, time_passes},
+    support::{Answer, Origin, PASSWORD, count, text, waiting},
 };
 
 const ADA: &str = "ada@example.org";

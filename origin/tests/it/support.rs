@@ -351,6 +351,11 @@ pub fn text(value: &Value) -> String {
 pub const AT_A_LOCK: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
+/// Waits until so many of them do.
+pub async fn waiting(db: &PgPool, connections: i64) {
+    while count(db, AT_A_LOCK).await < connections {}
+}
+
 pub async fn count(db: &PgPool, query: &'static str) -> i64 {
     sqlx::query_scalar(query)
         .fetch_one(db)
