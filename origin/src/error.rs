@@ -145,7 +145,7 @@ impl Error {
         }
     }
 
-    fn headers(&self) -> HeaderMap {
+    fn headers(&self, code: Code) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if let Self::Session(sessions::Error::TooOften(verdict)) = self {
             headers.extend(verdict.headers());
@@ -161,10 +161,11 @@ impl Error {
             headers.insert(header::RETRY_AFTER, (*retry_after_secs).into());
         }
         if matches!(
-            self,
-            Self::TooSlow
-                | Self::Account(accounts::Error::Password(NotHashed::QueueFull))
-                | Self::Credits(credits::Error::QueueFull)
+            code,
+            Code::Overloaded
+                | Code::OutcomeUnknown
+                | Code::DatabaseUnavailable
+                | Code::KeysUnavailable
         ) {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECS.into());
         }
@@ -424,7 +425,7 @@ impl IntoResponse for Error {
                 .collect();
             tracing::error!(error = %self, ?causes, code = problem.code.as_str(), "a request failed");
         }
-        let mut response = (status, self.headers()).into_response();
+        let mut response = (status, self.headers(problem.code)).into_response();
         // The front writes it down, with the request's id.
         response.extensions_mut().insert(problem);
         response

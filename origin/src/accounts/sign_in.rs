@@ -104,6 +104,7 @@ pub async fn enter(
         return Ok(Entry::SecondStep(asked));
     };
     let user = arrival.user;
+    // Where a session was crowded out as well, the feed waits for this one trip.
     if opened.is_new_device && app.mail.is_some() {
         let session = Some(opened.family.session);
         mail::enqueue(db, user.id, Kind::NewDevice, None, session).await?;

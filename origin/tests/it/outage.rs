@@ -19,10 +19,9 @@ async fn an_outage_is_never_a_wrong_password(db: PgPool) {
     let right = json!({"email": "ada@example.org", "password": PASSWORD});
     let wrong = json!({"email": "ada@example.org", "password": "wrong horse"});
     for body in [&right, &wrong] {
-        origin
-            .post("/api/v1/auth/login", None, body)
-            .await
-            .is_problem(503, "DATABASE_UNAVAILABLE");
+        let answer = origin.post("/api/v1/auth/login", None, body).await;
+        answer.is_problem(503, "DATABASE_UNAVAILABLE");
+        assert_eq!(answer.headers["retry-after"], "2");
     }
     origin
         .refresh(&ada.refresh)
