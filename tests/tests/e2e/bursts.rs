@@ -8,7 +8,10 @@ use serde_json::json;
 use tests::Answer;
 use tokio::{sync::Mutex, time::sleep};
 
-use crate::rig::{PASSWORD, Person, Twin, until};
+use crate::{
+    rig::{PASSWORD, Person, until},
+    twin::Twin,
+};
 
 const REFRESHES: usize = 1_000;
 const SIGN_INS: usize = 500;

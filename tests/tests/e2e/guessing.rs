@@ -5,7 +5,10 @@ use reqwest::header::{HeaderMap, SET_COOKIE};
 use serde_json::json;
 use tests::{Answer, Client};
 
-use crate::rig::{PASSWORD, Person, Twin, until};
+use crate::{
+    rig::{PASSWORD, Person, until},
+    twin::Twin,
+};
 
 const WRONG: &str = "wrong horse battery";
 /// Failures that are free, and the one that brings the first wait.

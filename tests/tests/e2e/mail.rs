@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tests::{Answer, Client};
 
 use crate::{
-    own_origin::operate,
     rig::{LOGIN, PASSWORD, Person, letters, mailed},
+    twin::operate,
 };
 
 const RESEND: &str = "/api/v1/auth/resend-verification";
@@ -215,9 +215,5 @@ async fn an_address_brings_no_header_of_its_own_into_a_letter() -> Result<()> {
             assert_eq!(refused.pointers(), ["/email"], "{path} {injected:?}");
         }
     }
-    // Letters leave in the order in which they are asked for: had there been one, it were there.
-    ask(&ada.edge, FORGOT, &json!({"email": ada.email})).await?;
-    let astray = letters().into_iter().find(|text| text.contains(".test"));
-    assert_eq!(astray, None);
     Ok(())
 }

@@ -4,11 +4,11 @@ use std::{env, fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tests::{Answer, Client, Issuer, secrets::Secrets};
+use tests::{Answer, Client, Issuer};
 
 use crate::{
-    own_origin::operate,
     rig::{LOGIN, VALIDATE},
+    twin::operate,
 };
 
 const THEIR_PASSWORD: &str = "correct horse";
@@ -22,10 +22,8 @@ async fn who_was_imported_signs_in_with_the_password_that_they_had() -> Result<(
     let data_dir = PathBuf::from(env::var("DATA_DIR")?);
     let file = data_dir.join(format!("{email}.jsonl"));
     fs::write(&file, format!("{line}\nno line\n"))?;
-    let secrets = Secrets::load_or_make(&data_dir)?;
-    let key = format!("--email-hash-key={}", secrets.get("EMAIL_HASH_KEY")?);
     let file = file.to_str().context("a path in UTF-8")?;
-    let refused = operate(&["users", "import", file, &key]).await;
+    let refused = operate(&["users", "import", file]).await;
     let refused = refused.expect_err("a line is wrong").to_string();
     assert!(refused.contains("line 2"), "{refused}");
 

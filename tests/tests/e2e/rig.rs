@@ -1,26 +1,16 @@
-//! What the tests share: somebody who is signed in, a worker with an origin to look into, and one with
-//! a real origin.
+//! What the tests share: somebody who is signed in, and a worker with an origin to look into.
 
 use std::{
-    env,
-    fs::{self, File},
+    env, fs,
     future::Future,
     path::PathBuf,
-    process::Stdio,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tests::{
-    Answer, Client, Issuer, Script, Stub, Worker, free_ports,
-    origin::{self, Origin},
-    secrets::Secrets,
-};
-use tokio::{
-    process::Child,
-    time::{sleep, timeout},
-};
+use tests::{Answer, Client, Issuer, Script, Stub, Worker};
+use tokio::time::{sleep, timeout};
 
 pub const PASSWORD: &str = "correct horse battery";
 pub const LOGIN: &str = "/api/v1/auth/login";
@@ -141,57 +131,6 @@ impl Rig {
 
     pub async fn get(&self, path: &str, token: &str) -> Result<Answer> {
         Answer::to(self.edge.get(path).bearer_auth(token)).await
-    }
-}
-
-/// A second origin on the stack's database, with its secrets, and a worker in front of it, for what the
-/// stack's own are set up otherwise. The worker believes `CF-Connecting-IP`, which Cloudflare sets.
-pub struct Twin {
-    pub edge: Client,
-    _worker: Worker,
-    _origin: Child,
-}
-
-impl Twin {
-    /// Starts an origin that is told `settings` and scales its quotas; the edge's are out of the way.
-    pub async fn start(limit_scale: u32, settings: &[(&str, &str)]) -> Result<Self> {
-        let data_dir = PathBuf::from(env::var("DATA_DIR")?);
-        let secrets = Secrets::load_or_make(&data_dir)?;
-        let public_url = env::var("EDGE_URL")?;
-        let [_, port] = free_ports()?;
-        let mut origin = Origin {
-            program: &PathBuf::from(env::var("ORIGIN_PROGRAM")?),
-            port,
-            public_url: &public_url,
-            database_url: &env::var("DATABASE_URL")?,
-            limit_scale,
-            secrets: &secrets,
-        }
-        .serve()?;
-        let log = File::create(data_dir.join(format!("logs/origin-{port}.log")))?;
-        let origin = origin
-            .env_remove("REDIS_URL")
-            .envs(settings.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()?;
-        let private = Client::new(&origin::ready_url(port));
-        until("the origin can serve", async || {
-            let ready = private.get("").send().await;
-            ready.is_ok_and(|answer| answer.status() == 200)
-        })
-        .await;
-        let script = Script::edge(&public_url, &format!("http://127.0.0.1:{port}"))?
-            .var("EDGE_PROOF_KEY", secrets.get("EDGE_PROOF_KEY")?)
-            .var("LIMIT_SCALE", "1000");
-        let worker = Worker::start(&script).await?;
-        Ok(Self {
-            edge: Client::new(&worker.url),
-            _worker: worker,
-            _origin: origin,
-        })
     }
 }
 

@@ -4,22 +4,22 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, btree_map::Entry},
+    env,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::{try_join, try_join_all};
 use serde_json::json;
-use tests::{Answer, Client, Issuer, Script, Worker};
+use tests::{Answer, Client, Issuer};
 use tokio::{sync::Mutex, time::sleep};
 
 use crate::{
-    own_origin::OwnOrigin,
     rig::{BOUND, Person, VALIDATE, until, within},
+    twin::Twin,
     verifier::{Said, Verifier},
 };
 
-const ISSUER: &str = "http://127.0.0.1:8787";
 const JWKS: &str = "/.well-known/jwks.json";
 const LANES: usize = 3;
 const ROTATIONS: usize = 2;
@@ -27,9 +27,7 @@ const ROTATIONS: usize = 2;
 const RELOADED_WITHIN: Duration = Duration::from_secs(45);
 
 struct World {
-    origin: OwnOrigin,
-    _worker: Worker,
-    edge: Client,
+    twin: Twin,
     services: Mutex<Verifier>,
     /// A token of each key that has signed one, in the order in which they were seen.
     signed: RefCell<Vec<(String, Person)>>,
@@ -39,15 +37,10 @@ struct World {
 
 impl World {
     async fn start() -> Result<Self> {
-        let origin = OwnOrigin::start("rotation", ISSUER).await?;
-        let script = Script::edge(ISSUER, &origin.url)?.var("LIMIT_SCALE", "1000");
-        let worker = Worker::start(&script).await?;
-        let edge = Client::new(&worker.url);
+        let twin = Twin::apart("rotation").await?;
         Ok(Self {
-            services: Mutex::new(Verifier::start(&edge, ISSUER)?),
-            origin,
-            _worker: worker,
-            edge,
+            services: Mutex::new(Verifier::start(&twin.edge, &env::var("EDGE_URL")?)?),
+            twin,
             signed: RefCell::default(),
             checked: Cell::new(0),
             is_over: Cell::new(false),
@@ -74,7 +67,7 @@ impl World {
 
     /// Signs in and refreshes, over and over.
     async fn lane(&self) -> Result<()> {
-        let ada = Person::sign_up_at(self.edge.clone()).await?;
+        let ada = Person::sign_up_at(self.twin.edge.clone()).await?;
         let mut kept: BTreeMap<String, Person> = BTreeMap::new();
         while !self.is_over.get() {
             let session = ada.on("one of many").await?;
@@ -118,11 +111,11 @@ impl World {
 
     /// Rotates the keys once, and waits until the next one signs.
     async fn rotate(&self) -> Result<()> {
-        let listed = self.origin.keys(&["rotate"]).await?;
+        let listed = self.twin.operate(&["keys", "rotate"]).await?;
         let next = listed.lines().find(|line| line.contains(" next "));
         let next = next.and_then(|line| line.split_whitespace().next());
         let next = next.with_context(|| format!("a next key: {listed}"))?;
-        let origin = Client::new(&self.origin.url);
+        let origin = Client::new(&self.twin.origin_url);
         within(RELOADED_WITHIN, "the origin publishes it", async || {
             let path = "/api/v1/auth/jwks";
             Self::publishes(&origin, path, next).await.unwrap_or(false)
@@ -130,18 +123,18 @@ impl World {
         .await;
         // In a day every cache comes by. Here the edge is brought to it by a key that nobody has; the
         // service that keeps its copy has to find out by itself.
-        let nobody = Issuer::new(ISSUER, 99).token();
+        let nobody = Issuer::new(&env::var("EDGE_URL")?, 99).token();
         until("the edge publishes it", async || {
-            let ask = Answer::to(self.edge.get(VALIDATE).bearer_auth(&nobody)).await;
+            let ask = Answer::to(self.twin.edge.get(VALIDATE).bearer_auth(&nobody)).await;
             let is_refused = ask.is_ok_and(|answer| answer.status == 401);
             is_refused
-                && Self::publishes(&self.edge, JWKS, next)
+                && Self::publishes(&self.twin.edge, JWKS, next)
                     .await
                     .unwrap_or(false)
         })
         .await;
         ensure!(!self.has_signed(next), "it signs before its time");
-        self.origin.pass_notice().await?;
+        self.twin.pass_notice().await?;
         within(RELOADED_WITHIN, "it signs", async || self.has_signed(next)).await;
         Ok(())
     }
@@ -171,11 +164,11 @@ async fn keys_rotate_under_load_and_a_stolen_one_is_dropped() -> Result<()> {
     let (stolen, of_stolen) = signed.last().context("a key")?;
     let (_, before) = &signed[signed.len() - 2];
     world.is_good(of_stolen).await?;
-    world.origin.keys(&["revoke", stolen]).await?;
+    world.twin.operate(&["keys", "revoke", stolen]).await?;
     let (refused, lag) = of_stolen.refusal().await?;
     refused.is_problem(401, "INVALID_TOKEN");
     assert!(lag <= BOUND, "{lag:?}");
-    assert!(!World::publishes(&world.edge, JWKS, stolen).await?);
+    assert!(!World::publishes(&world.twin.edge, JWKS, stolen).await?);
     let said = world
         .services
         .lock()
