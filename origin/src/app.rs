@@ -28,7 +28,8 @@ use crate::{
     outside::{self, Outside},
     payments::{self, Stripe},
     revocations::{self, Recent},
-    rim, second_factor, security_events, sessions,
+    rim, second_factor, security_events,
+    sessions::{self, Salts},
 };
 
 /// How many verified tokens are kept: 32 MB when full.
@@ -64,6 +65,8 @@ pub struct Parts {
     pub stripe: Option<Stripe>,
     /// Who signs people in besides us.
     pub outside: Outside,
+    /// What refresh tokens are compared with.
+    pub salts: Salts,
     /// Refreshes of one session.
     pub refreshes: Limit<SessionId>,
 }
@@ -95,6 +98,7 @@ impl App {
             cookie_key: cookies::key(&config.sealing.key_encryption_key),
             stripe: config.stripe.client()?,
             outside: Outside::new(&config.outside)?,
+            salts: Salts::default(),
             refreshes: Limit::new(
                 "refresh",
                 Quota::per_minute(60).scaled(config.limit_scale),

@@ -6,6 +6,7 @@ mod bearer;
 pub mod cookie;
 mod refresh_token;
 mod routes;
+mod salts;
 mod store;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -22,6 +23,7 @@ use crate::{app::App, front::Client, keys, limits, rim};
 pub use bearer::{Bearer, Caller, Recent, check};
 pub use refresh_token::{Presented, RefreshKeys};
 pub use routes::router;
+pub use salts::Salts;
 pub use store::{NewSession, record, record_failure, revoke_all, revoke_others};
 
 /// Why a session could not be used.
@@ -78,7 +80,7 @@ pub struct Family {
     /// Which refresh token is the good one.
     pub counter: i32,
     /// What its MAC covers.
-    pub salt: Vec<u8>,
+    pub salt: [u8; 16],
 }
 
 /// A session that was just opened.
@@ -114,7 +116,7 @@ pub async fn open(
             .collect(),
         issued_at: now,
         counter: 0,
-        salt: rim::random::<16>().to_vec(),
+        salt: *rim::random::<16>(),
     };
     let written = store::open(db, &family, &session, &cookie_hash, client).await?;
     Ok(written.map(|written| {

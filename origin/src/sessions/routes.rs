@@ -9,14 +9,14 @@ use axum::{
 };
 use shared::{
     api::{CurrentSession, Done, Refresh, Session, SignedIn, Validate, Validity},
-    ids::{SessionId, UserId},
+    ids::SessionId,
 };
 
 use crate::{
     accounts, app::App, door::Body, error::Error as Failure, front::Client, revocations, rim,
 };
 
-use super::{Caller, Error, Presented, bearer, cookie, store, tokens};
+use super::{Caller, Error, Presented, bearer, cookie, salts::Salt, store, tokens};
 
 /// The calls about sessions.
 pub fn router() -> Router<App> {
@@ -36,7 +36,7 @@ async fn refresh(
     client: Client,
     Body(body): Body<Refresh>,
 ) -> Result<(HeaderMap, Json<SignedIn>), Failure> {
-    let (token, _, salt) = believe(&app, body.refresh_token.as_str()).await?;
+    let (token, Salt { salt, .. }) = believe(&app, body.refresh_token.as_str()).await?;
     let verdict = app.refreshes.admit(token.session, rim::now()).await;
     if !verdict.decision.admitted {
         return Err(Error::TooOften(verdict).into());
@@ -52,16 +52,23 @@ async fn refresh(
     Ok((verdict.headers(), Json(tokens(&app, user, &family)?)))
 }
 
-/// A refresh token whose MAC is good, with its session's user and salt. Nothing was written.
-async fn believe(app: &App, text: &str) -> Result<(Presented, UserId, Vec<u8>), Error> {
+/// A refresh token whose MAC is good, with what that covers. Nothing was written.
+async fn believe(app: &App, text: &str) -> Result<(Presented, Salt), Error> {
     let token = Presented::parse(text).ok_or(Error::BadRefreshToken)?;
-    let (user, salt) = store::salt(app.db.pool(), token.session)
-        .await?
-        .ok_or(Error::BadRefreshToken)?;
-    if !app.config.refresh_token_keys.made(&token, &salt) {
+    let kept = app.salts.find(token.session);
+    let salt = match kept {
+        Some(salt) => salt,
+        None => store::salt(app.db.pool(), token.session)
+            .await?
+            .ok_or(Error::BadRefreshToken)?,
+    };
+    if !app.config.refresh_token_keys.made(&token, &salt.salt) {
         return Err(Error::BadRefreshToken);
     }
-    Ok((token, user, salt))
+    if kept.is_none() {
+        app.salts.keep(token.session, salt);
+    }
+    Ok((token, salt))
 }
 
 /// By access token, or by refresh token when that is all that is left.
@@ -77,8 +84,8 @@ async fn logout(
             let shows_token = parts.headers.contains_key(header::AUTHORIZATION);
             match Body::<Refresh>::from_request(Request::from_parts(parts, body), &app).await {
                 Ok(Body(body)) => {
-                    let (token, user, _) = believe(&app, body.refresh_token.as_str()).await?;
-                    (user, token.session)
+                    let (token, salt) = believe(&app, body.refresh_token.as_str()).await?;
+                    (salt.user, token.session)
                 }
                 Err(_) if shows_token => return Err(denied),
                 Err(refused) => return Err(refused),

@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::{accounts, front::Client};
 
-use super::{Error, Family, Presented};
+use super::{Error, Family, Presented, salts::Salt};
 
 const LONGEST_DAYS: i32 = 180;
 /// How many sessions of an account live at once.
@@ -63,7 +63,7 @@ pub async fn open(
         family.session.uuid(),
         session.user.uuid(),
         family.client_id,
-        family.salt,
+        &family.salt,
         cookie_hash,
         session.device_hash.as_slice(),
         session.device_id,
@@ -161,21 +161,28 @@ pub async fn state(
 }
 
 /// Whose session it is, and the salt of its refresh tokens.
-pub async fn salt(db: &PgPool, session: SessionId) -> sqlx::Result<Option<(UserId, Vec<u8>)>> {
+pub async fn salt(db: &PgPool, session: SessionId) -> sqlx::Result<Option<Salt>> {
     let row = sqlx::query!(
         r#"SELECT user_id AS "user_id!", salt AS "salt!" FROM auth.refresh_salt($1)"#,
         session.uuid()
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| (row.user_id.into(), row.salt)))
+    row.map(|row| {
+        let salt = row.salt.try_into();
+        Ok(Salt {
+            user: row.user_id.into(),
+            salt: salt.map_err(|_| sqlx::Error::Decode("a salt has 16 bytes".into()))?,
+        })
+    })
+    .transpose()
 }
 
 /// Lets Postgres decide what a token with a good MAC is worth.
 pub async fn refresh(
     db: &PgPool,
     token: &Presented,
-    salt: Vec<u8>,
+    salt: [u8; 16],
     grace: Duration,
     client: &Client,
 ) -> Result<(User, Family), Error> {

@@ -210,6 +210,31 @@ async fn a_token_of_another_making_writes_nothing(db: PgPool) {
     assert_eq!(origin.refresh(&person.refresh).await.status, StatusCode::OK);
 }
 
+/// What a session's tokens are compared with is asked for until a good one has come, and then kept.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_stranger_keeps_nothing_in_memory(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let [ada, eve] = [
+        origin.join("ada@example.org").await,
+        origin.join("eve@example.org").await,
+    ];
+    let latest = text(&origin.refresh(&ada.refresh).await.body["refreshToken"]);
+    let forged = format!("{}A{}", &eve.refresh[..60], &eve.refresh[61..]);
+    origin
+        .refresh(&forged)
+        .await
+        .is_problem(401, "INVALID_REFRESH_TOKEN");
+    sqlx::query("REVOKE EXECUTE ON FUNCTION auth.refresh_salt FROM tollgate_app")
+        .execute(&db)
+        .await
+        .expect("nobody may ask");
+    assert_eq!(origin.refresh(&latest).await.status, StatusCode::OK);
+    origin
+        .refresh(&eve.refresh)
+        .await
+        .is_problem(500, "INTERNAL");
+}
+
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn a_session_slides_and_ends_after_180_days_whatever_happens(db: PgPool) {
     let origin = Origin::start(&db).await;
