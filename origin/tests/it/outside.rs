@@ -402,10 +402,10 @@ async fn a_form_of_the_provider_is_sent_on_to_where_the_cookie_comes_along(db: P
     follow(&origin, &mut Browser::default(), &back)
         .await
         .is_page(400, "not begun here");
-    // The client secret is a JWT that Apple would verify; this provider does not know it.
+    // The provider takes the client secret that the developer's key has signed.
     follow(&origin, &mut browser, &back)
         .await
-        .is_page(502, "does not answer");
+        .is_page(200, "You are signed in");
 }
 
 #[sqlx::test(migrator = "origin::MIGRATOR")]

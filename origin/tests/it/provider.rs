@@ -11,8 +11,9 @@ use axum::{
     routing::{get, post},
 };
 use base64ct::{Base64UrlUnpadded, Encoding};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use origin::rim;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
@@ -217,6 +218,30 @@ impl Acme {
     }
 }
 
+impl Acme {
+    /// Whether a client secret is what Apple takes for one: signed with the developer's key, for at
+    /// most six months.
+    fn is_signed(&self, secret: &str) -> bool {
+        #[derive(Deserialize)]
+        struct Claims {
+            iat: i64,
+            exp: i64,
+        }
+
+        let mut wanted = Validation::new(Algorithm::ES256);
+        wanted.set_issuer(&["TEAM"]);
+        wanted.set_audience(&[&self.url]);
+        wanted.sub = Some(CLIENT.to_owned());
+        let key = DecodingKey::from_ec_components(X, Y).expect("a key");
+        jsonwebtoken::decode::<Claims>(secret, &key, &wanted).is_ok_and(|token| {
+            let Claims { iat, exp } = token.claims;
+            token.header.kid.as_deref() == Some("KEYID")
+                && (iat - rim::now().timestamp()).abs() < 60
+                && exp - iat <= 15_777_000
+        })
+    }
+}
+
 fn failing(provider: &Provider) -> Option<Response> {
     let status = provider.acme().fails?;
     let status = StatusCode::from_u16(status).expect("a status");
@@ -263,17 +288,24 @@ fn is_bound(acme: &Acme, fields: &Fields) -> bool {
         && fields.get("code").is_some_and(|code| code == "the-code")
 }
 
+/// Whether it shows its secret, or one that it has signed. RFC 6749 §2.3.1: each half is form-encoded
+/// before both are joined.
+fn is_client(acme: &Acme, headers: &HeaderMap) -> bool {
+    let shown = || {
+        let basic = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let halves = base64ct::Base64::decode_vec(basic.strip_prefix("Basic ")?).ok()?;
+        let signed = halves.strip_prefix(b"tollgate+at+acme:")?;
+        Some(signed == b"a+secret%3A+of+acme%2Fs" || acme.is_signed(str::from_utf8(signed).ok()?))
+    };
+    shown() == Some(true)
+}
+
 async fn token(State(provider): State<Provider>, headers: HeaderMap, fields: Fields) -> Response {
     if let Some(failure) = failing(&provider) {
         return failure;
     }
     let mut acme = provider.acme();
-    // RFC 6749 §2.3.1: each half is form-encoded before both are joined.
-    let basic = base64ct::Base64::encode_string(b"tollgate+at+acme:a+secret%3A+of+acme%2Fs");
-    let is_client = headers
-        .get(header::AUTHORIZATION)
-        .is_some_and(|value| value.as_bytes() == format!("Basic {basic}").as_bytes());
-    if !is_client {
+    if !is_client(&acme, &headers) {
         return (
             StatusCode::UNAUTHORIZED,
             Json(json!({"error": "invalid_client"})),
