@@ -179,6 +179,10 @@ impl Body for Charge {
     }
 }
 
+/// Where the edge opens the holds of priced routes, and settles them at `{hold}/capture` and
+/// `{hold}/void`. The same bodies as those of `/credits/holds`, under a proof for internal calls.
+pub const PRICED_HOLDS: &str = "/internal/holds";
+
 /// `POST /credits/holds`: a charge of that much at the most, for later.
 #[derive(Clone, Debug)]
 pub struct OpenHold {

@@ -47,6 +47,16 @@ async fn open(
     }
     charger.charges_for(&charge.app_id)?;
     let (user, by) = charger.wallet(charge.user_id)?;
+    put_aside(&app, user, by, order).await
+}
+
+/// Opens a hold.
+pub async fn put_aside(
+    app: &App,
+    user: UserId,
+    by: By,
+    order: OpenHold,
+) -> Result<(HeaderMap, Json<Held>), Failure> {
     let lifetime = TimeDelta::seconds(order.expires_in.secs().into());
     let operation = Operation::new(rim::new_id(), user, by, Order::Hold(order));
     let posted = app.ledger.post(operation).await?;
@@ -87,12 +97,10 @@ async fn look(
         sessions::check(&app, claims).await?;
     }
     let (user, by) = charger.wallet(whose.user_id)?;
-    let opener = match &by {
-        By::App(app) => Some(app.as_str()),
-        By::Person(_) => None,
-    };
     let mut transaction = app.db.as_user(user).await?;
-    Ok(Json(ledger::hold(&mut transaction, hold, opener).await?))
+    Ok(Json(
+        ledger::hold(&mut transaction, hold, &by.opener()).await?,
+    ))
 }
 
 async fn capture(

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shared::{
     api::{Balance, Grant, Hold, Refund, Transaction, Usage},
     credits::Credits,
-    ids::{TransactionId, UserId},
+    ids::{SessionId, TransactionId, UserId},
 };
 use sqlx::{PgConnection, PgPool, types::Json};
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::config::CreditsConfig;
 
 use super::{
     Error,
-    operation::{By, Operation, fingerprint},
+    operation::{Operation, fingerprint},
     verification::Difference,
 };
 
@@ -56,20 +56,17 @@ pub async fn post(
     fn each<'a, T>(all: &[&'a Operation], one: impl Fn(&'a Operation) -> T) -> Vec<T> {
         all.iter().map(|operation| one(operation)).collect()
     }
-    let session = |operation: &Operation| match operation.by {
-        By::Person(session) => Some(session.uuid()),
-        By::App(_) => None,
-    };
     sqlx::query_as!(
         Outcome,
         r#"SELECT outcome AS "kind!", transaction_id, amount, free, paid, created_at, app_id, description
-           FROM credits.post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+           FROM credits.post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
            ORDER BY place"#,
         again,
         &each(operations, Operation::kind) as &[&str],
         &each(operations, |operation| operation.id().uuid()),
         &each(operations, |operation| operation.user.uuid()),
-        &each(operations, session) as &[Option<Uuid>],
+        &each(operations, |operation| operation.by.opener()),
+        &each(operations, |operation| operation.by.session().map(SessionId::uuid)) as &[Option<Uuid>],
         &each(operations, Operation::app) as &[Option<&str>],
         &each(operations, |operation| operation.amount().map(Credits::thousandths)) as &[Option<i64>],
         &each(operations, Operation::description) as &[Option<&str>],
@@ -184,21 +181,17 @@ pub async fn sweep(db: &PgPool, wallets: i32) -> sqlx::Result<i32> {
     Ok(swept)
 }
 
-/// One of the acting user's holds; `opened_by` an app, unless it is their own.
-pub async fn hold(
-    db: &mut PgConnection,
-    id: TransactionId,
-    app: Option<&str>,
-) -> Result<Hold, Error> {
+/// One of the acting user's holds, for whom it was opened by.
+pub async fn hold(db: &mut PgConnection, id: TransactionId, opener: &str) -> Result<Hold, Error> {
     let row = sqlx::query!(
         r#"SELECT h.id, h.state, h.amount, h.captured, h.expires_at, t.app_id AS "app_id!", t.created_at,
                   coalesce(t.description, '') AS "description!",
                   h.state = 'open' AND h.expires_at <= now() AS "is_over!"
            FROM credits.holds h JOIN credits.transactions t USING (user_id, version)
            WHERE h.user_id = auth.acting_user() AND h.id = $1
-             AND h.opened_by = coalesce('app:' || $2, 'user')"#,
+             AND h.opened_by = $2"#,
         id.uuid(),
-        app,
+        opener,
     )
     .fetch_optional(db)
     .await?

@@ -7,6 +7,7 @@ mod desk;
 mod holds;
 mod ledger;
 mod operation;
+mod priced;
 mod routes;
 pub mod verification;
 
@@ -33,6 +34,7 @@ pub fn router() -> Router<App> {
         .merge(routes::router())
         .merge(holds::router())
         .merge(desk::router())
+        .merge(priced::router())
 }
 
 /// Why credits did not move, or were not shown.

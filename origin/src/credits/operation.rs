@@ -17,6 +17,29 @@ pub enum By {
     Person(SessionId),
     /// An app, by its key; the person must have had a session with it.
     App(AppId),
+    /// The edge, for what is behind it: by the token of a person whose session must still live or,
+    /// to settle what it has opened, by none.
+    Edge(Option<SessionId>),
+}
+
+impl By {
+    /// The session that must live.
+    pub const fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Person(session) => Some(*session),
+            Self::Edge(session) => *session,
+            Self::App(_) => None,
+        }
+    }
+
+    /// As whom holds are opened, and settled by nobody else.
+    pub fn opener(&self) -> String {
+        match self {
+            Self::Person(_) => "user".to_owned(),
+            Self::App(app) => format!("app:{}", app.as_str()),
+            Self::Edge(_) => "edge".to_owned(),
+        }
+    }
 }
 
 /// One thing to be done, with the id that it has from before its first attempt: what a retry
@@ -119,7 +142,7 @@ impl Operation {
         let app = match (self.charge(), &self.by) {
             (Some(charge), _) => &charge.app_id,
             (None, By::App(app)) => app,
-            (None, By::Person(_)) => return None,
+            (None, By::Person(_) | By::Edge(_)) => return None,
         };
         Some(app.as_str())
     }
@@ -135,14 +158,15 @@ impl Operation {
         metadata.map(Metadata::as_value)
     }
 
-    /// The caller's name for it. A person's keys and an app's are apart, or a person could take
-    /// the key of a charge that the app is about to make; no client's key has a tab in it.
+    /// The caller's name for it. A person's keys, an app's and the edge's are apart, or a person could
+    /// take the key of a charge that the app is about to make; no client's key has a tab in it.
     pub fn key(&self) -> Option<String> {
         let key = self.charge()?.idempotency_key.as_ref();
         let key = key.map(IdempotencyKey::as_str)?;
         Some(match self.by {
             By::Person(_) => key.to_owned(),
             By::App(_) => format!("app\t{key}"),
+            By::Edge(_) => format!("edge\t{key}"),
         })
     }
 

@@ -8,7 +8,10 @@ use shared::proof::{ADDRESS, PROOF, Parts, ProofKey, Purpose, REQUEST_ID};
 use sqlx::PgPool;
 use zeroize::Zeroizing;
 
-use crate::support::{Answer, Origin, PASSWORD, count};
+use crate::{
+    edge::key,
+    support::{Answer, Origin, PASSWORD, count},
+};
 
 const LOGIN: &str = "/api/v1/auth/login";
 
@@ -36,10 +39,6 @@ async fn forwarded(origin: &Origin, host: &str, key: [u8; 32], age: TimeDelta) -
     origin
         .send(request.body(Body::from(body)).expect("a request"))
         .await
-}
-
-fn key() -> [u8; 32] {
-    std::array::from_fn(|index| u8::try_from(index).expect("small"))
 }
 
 #[sqlx::test(migrator = "origin::MIGRATOR")]

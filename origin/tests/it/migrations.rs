@@ -19,18 +19,21 @@ const SOMEBODY: &str = "
     SELECT credits.open_wallet('00000000-0000-7000-8000-000000000001', sha256('a'), 150000);
 ";
 
-/// Asks for a charge under the key `k` and a hold under the key `h`. That it is no second attempt
-/// is said `first` or `last`.
+/// What an early schema takes, and where it stands among the others: the arguments before the kinds,
+/// after the users, and before the last two.
+const EARLY: [&str; 3] = ["", "", "false,"];
+const LATEST: [&str; 3] = ["false,", "ARRAY['user', 'user'],", ""];
+
+/// Asks for a charge under the key `k` and a hold under the key `h`.
 async fn charge_and_hold(
     db: &PgPool,
     ids: [Uuid; 2],
-    first: &str,
-    last: &str,
+    [first, openers, last]: [&str; 3],
 ) -> sqlx::Result<Vec<String>> {
     let call = format!(
         "SELECT outcome FROM credits.post(
              {first} ARRAY['spend', 'hold'], $1,
-             array_fill('00000000-0000-7000-8000-000000000001'::uuid, ARRAY[2]),
+             array_fill('00000000-0000-7000-8000-000000000001'::uuid, ARRAY[2]), {openers}
              array_fill('00000000-0000-7000-8000-000000000002'::uuid, ARRAY[2]),
              ARRAY['app', 'app'], ARRAY[1000, 2000], ARRAY['d', 'd'], ARRAY[NULL, NULL]::jsonb[], ARRAY['k', 'h'],
              ARRAY['x', 'y']::bytea[], ARRAY[NULL, NULL]::uuid[], ARRAY[0, 60], {last} 0, false)"
@@ -62,7 +65,7 @@ async fn a_ledger_with_entries_beside_its_transactions_is_taken_over(db: PgPool)
     migrated.expect("the early schema");
     sqlx::raw_sql(SOMEBODY).execute(&db).await.expect("a user");
     let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
-    let done = charge_and_hold(&db, ids, "", "false,").await;
+    let done = charge_and_hold(&db, ids, EARLY).await;
     assert_eq!(done.expect("a batch"), ["posted", "posted"]);
     assert_eq!(grant(&db).await, "posted");
     let entries = "SELECT count(*) FROM credits.entries";
@@ -71,10 +74,10 @@ async fn a_ledger_with_entries_beside_its_transactions_is_taken_over(db: PgPool)
     MIGRATOR.run(&db).await.expect("the schema of today");
     assert_eq!(count(&db, entries).await, before);
     let ids = ["k", "h"].map(by_key);
-    let done = charge_and_hold(&db, ids, "false,", "").await;
+    let done = charge_and_hold(&db, ids, LATEST).await;
     assert_eq!(done.expect("a batch"), ["replayed", "replayed"]);
     // A process from before would misread the answers.
-    let by_old = charge_and_hold(&db, ids, "", "false,").await;
+    let by_old = charge_and_hold(&db, ids, EARLY).await;
     let refused = by_old.expect_err("another call");
     let refused = refused.as_database_error().expect("Postgres refuses");
     assert_eq!(refused.code().as_deref(), Some("42883"));

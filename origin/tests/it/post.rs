@@ -28,7 +28,7 @@ async fn post(db: impl PgExecutor<'_>, charges: &[(&str, i64, Option<&str>)]) ->
                  FROM unnest($3::text[]) WITH ORDINALITY AS k (key, i),
                       substr(sha256(convert_to(E'app\\n' || key, 'UTF8')), 1, 16) AS h
                  ORDER BY i
-             ), $1,
+             ), $1, array_fill('user'::text, ARRAY[cardinality($1)]),
              ARRAY(SELECT coalesce((SELECT id FROM auth.sessions WHERE user_id = u), gen_random_uuid()) FROM unnest($1) u),
              array_fill('app'::text, ARRAY[cardinality($1)]), $2, array_fill('d'::text, ARRAY[cardinality($1)]),
              array_fill(NULL::jsonb, ARRAY[cardinality($1)]), $3, array_fill('x'::bytea, ARRAY[cardinality($1)]),
@@ -147,7 +147,7 @@ async fn attempt(
 ) -> (String, Option<String>) {
     sqlx::query_as(
         "SELECT outcome, p.description FROM auth.sessions s, credits.post(
-             $1, ARRAY[$2], ARRAY[$3], ARRAY[s.user_id], ARRAY[s.id], ARRAY['app'], ARRAY[1000], ARRAY['d'],
+             $1, ARRAY[$2], ARRAY[$3], ARRAY[s.user_id], ARRAY['user'], ARRAY[s.id], ARRAY['app'], ARRAY[1000], ARRAY['d'],
              ARRAY[NULL::jsonb], ARRAY[NULL], ARRAY['1']::bytea[], ARRAY[$4], ARRAY[60], 0, false) p",
     )
     .bind(again)
@@ -212,7 +212,7 @@ async fn a_session_charges_nobody_but_its_own_user(db: PgPool) {
              LATERAL (SELECT array_agg(user_id ORDER BY user_id) FROM credits.balances) AS u (users),
              credits.post(
                  false, array_fill('spend'::text, ARRAY[3]),
-                 ARRAY[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()], users, array_fill(s.id, ARRAY[3]),
+                 ARRAY[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()], users, array_fill('user'::text, ARRAY[3]), array_fill(s.id, ARRAY[3]),
                  array_fill('app'::text, ARRAY[3]), array_fill(1000::bigint, ARRAY[3]), array_fill('d'::text, ARRAY[3]),
                  array_fill(NULL::jsonb, ARRAY[3]), array_fill(NULL::text, ARRAY[3]), array_fill('1'::bytea, ARRAY[3]),
                  array_fill(NULL::uuid, ARRAY[3]), array_fill(0, ARRAY[3]), 0, false)

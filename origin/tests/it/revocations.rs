@@ -5,21 +5,23 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use origin::{keys, revocations, rim};
 use serde_json::{Value, json};
 use shared::{
-    proof::{PROOF, Parts, ProofKey, Purpose},
+    proof::Purpose,
     revocations::{Feed, PATH, Revocation, TAIL_SECS},
 };
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::{Duration, sleep, timeout};
 use zeroize::Zeroizing;
 
-use crate::support::{Answer, Origin, Person, count};
+use crate::{
+    edge,
+    support::{Answer, Origin, Person, count},
+};
 
 const SESSIONS: &str = "/api/v1/auth/sessions";
 
+/// What the origin seals its keys with.
 fn secret() -> Zeroizing<[u8; 32]> {
-    Zeroizing::new(std::array::from_fn(|index| {
-        u8::try_from(index).expect("small")
-    }))
+    Zeroizing::new(edge::key())
 }
 
 /// As an operator's command connects, or the origin's own reader.
@@ -30,25 +32,8 @@ async fn connect(db: &PgPool) -> PgConnection {
 }
 
 /// Asks an internal path as an edge does, under a proof of this purpose.
-async fn ask(origin: &Origin, target: &str, purpose: Purpose<'_>, body: &'static str) -> Answer {
-    let parts = Parts {
-        purpose,
-        method: "GET",
-        host: "origin.example",
-        target,
-        address: "",
-        subject: "",
-        role: "",
-        email: "",
-        request_id: "",
-    };
-    let proof = ProofKey::new(secret()).prove(&parts, rim::now());
-    let request = Request::get(target)
-        .header("host", parts.host)
-        .header(PROOF, proof);
-    origin
-        .send(request.body(Body::from(body)).expect("a request"))
-        .await
+async fn ask(origin: &Origin, target: &str, purpose: Purpose<'_>, body: &str) -> Answer {
+    edge::ask(origin, ("GET", target), purpose, None, body.to_owned()).await
 }
 
 /// What the origin tells an edge that has heard everything up to `after`.
