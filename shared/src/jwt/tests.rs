@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 
 use super::*;
 
+mod vectors;
+
 fn key(byte: u8) -> SigningKey {
     SigningKey::from_seed(&Zeroizing::new([byte; 32]))
 }
