@@ -47,12 +47,13 @@ export async function handOn(request, url, dropped, headers, answerHeaders, time
   try {
     answer = await fetch(onward, { redirect: "manual", signal: late.signal });
   } catch (error) {
-    console.error(`the origin does not answer: ${error}`);
+    console.error(`request_id=${requestId} no answer from ${new URL(url).host}: ${error}`);
     return not_reached(late.signal.aborted, requestId);
   } finally {
     clearTimeout(timer);
   }
-  if (!answerHeaders) return answer;
+  // A socket cannot be put into another answer.
+  if (!answerHeaders || answer.webSocket) return answer;
   answer = new Response(answer.body, answer);
   setAll(answer.headers, answerHeaders);
   return answer;
@@ -71,9 +72,11 @@ export async function readBody(request, limit) {
   return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(parts));
 }
 
-export async function fetchText(url, headers, timeoutMillis) {
+export async function fetchText(method, url, headers, body, timeoutMillis) {
   const signal = AbortSignal.timeout(timeoutMillis);
-  const answer = await fetch(url, { headers: pairs(headers), redirect: "manual", signal });
+  const told = pairs(headers);
+  if (body !== undefined) told["content-type"] = "application/json";
+  const answer = await fetch(url, { method, headers: told, body, redirect: "manual", signal });
   return [answer.status, answer.headers.get("etag") ?? "", await answer.text()];
 }
 

@@ -24,6 +24,8 @@ pub struct Config {
     pub origin: String,
     /// The key of the proof towards the origin.
     pub proof_key: ProofKey,
+    /// Those towards the apps, in the order of the policy's upstreams.
+    pub upstream_keys: Vec<ProofKey>,
     /// How old the copy of the revocations may be.
     pub ages: Ages,
     /// Who may ask what.
@@ -39,6 +41,9 @@ pub enum BadConfig {
     /// A variable has an impossible value.
     #[error("{0} {1}")]
     Bad(&'static str, &'static str),
+    /// An app of the policy cannot be reached as it is set up.
+    #[error("POLICY: upstreams.{0} {1}")]
+    Upstream(String, &'static str),
     /// The policy does not hold together.
     #[error(transparent)]
     Policy(#[from] Mistakes),
@@ -65,18 +70,34 @@ impl Config {
                 .parse()
                 .map_err(|_| BadConfig::Bad("LIMIT_SCALE", "must be a whole number"))?,
         };
+        let origin = url("ORIGIN_URL", need("ORIGIN_URL")?)?;
+        let policy = Policy::parse(&need("POLICY")?, scale)?;
+        let keys = var("UPSTREAM_PROOF_KEYS").unwrap_or_default();
+        let upstream_keys = policy.upstreams().iter();
+        let upstream_keys = upstream_keys
+            .map(|upstream| {
+                if [authority(&issuer), authority(&origin)].contains(&upstream.host()) {
+                    return Err(BadConfig::Upstream(
+                        upstream.name.clone(),
+                        "is the edge itself, or the origin, which is `upstream = \"origin\"`",
+                    ));
+                }
+                upstream_key(&keys, &upstream.name)
+            })
+            .collect::<Result<_, _>>()?;
         Ok(Self {
+            upstream_keys,
             expect: Expect {
                 issuer,
                 audience: var("TOKEN_AUDIENCE").unwrap_or_else(|| "tollgate".to_owned()),
             },
-            origin: url("ORIGIN_URL", need("ORIGIN_URL")?)?,
+            origin,
             proof_key: proof_key(&need("EDGE_PROOF_KEY")?)?,
             ages: Ages {
                 refresh: secs("REVOCATIONS_REFRESH_SECS", 2, &var)?,
                 limit: secs("REVOCATIONS_LIMIT_SECS", 5, &var)?,
             },
-            policy: Policy::parse(&need("POLICY")?, scale)?,
+            policy,
         })
     }
 }
@@ -85,9 +106,27 @@ impl Config {
     /// The origin as its `Host` header names it.
     #[must_use]
     pub fn origin_host(&self) -> &str {
-        let (_, host) = self.origin.split_once("://").unwrap_or_default();
-        host
+        authority(&self.origin)
     }
+}
+
+fn authority(url: &str) -> &str {
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    rest.split('/').next().unwrap_or_default()
+}
+
+/// The key of an app among `name:key, name:key`.
+fn upstream_key(keys: &str, name: &str) -> Result<ProofKey, BadConfig> {
+    let mut pairs = keys
+        .split(',')
+        .filter_map(|pair| pair.trim().split_once(':'));
+    let key = pairs.find_map(|(of, key)| (of == name).then_some(key));
+    proof_key(key.unwrap_or_default()).map_err(|_| {
+        BadConfig::Upstream(
+            name.to_owned(),
+            "has no key: UPSTREAM_PROOF_KEYS must have `name:key`, 32 bytes in base64",
+        )
+    })
 }
 
 fn secs(

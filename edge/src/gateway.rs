@@ -4,32 +4,35 @@
 //! What an isolate remembers lives in [`Gateway`]. Nothing is borrowed across an `await`, and on
 //! the common paths nothing awaits at all: a platform may poll once and have its answer.
 
-use std::{cell::RefCell, fmt::Write, rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use shared::{
     api::{self, Validate},
     jwt::Rejected,
     problem::{Code, Problem},
-    proof::{self, Parts, Purpose},
     tokens::{Tokens, Verified},
 };
 
 mod believe;
 mod copies;
+mod onward;
+mod priced;
 
 use crate::{
     answers::{Refusal, json, jwks, valid},
     config::Config,
     gate,
-    host::{Answer, Forward, Head, Headers, Host, Outcome, Unread},
+    host::{Answer, Ask, Document, Head, Headers, Host, Outcome, Unread},
     keys::{Keep, Keys, Published},
     limits::{Counts, Key, Rates},
     policy::{Auth, Destination, Found, Limit, Route, Serve},
     revocations::Revocations,
 };
 
-/// A body that the edge reads, or hands on to the origin, is no larger than this.
+pub use priced::{Answered, Settlement};
+
+/// A body that the edge reads is no larger than this.
 const MAX_BODY_BYTES: usize = 64 * 1_024;
 
 /// How long the origin may take to give its key set.
@@ -94,9 +97,9 @@ impl Gateway {
                 answer.headers.extend(rates.headers());
                 Ok(Outcome::Answer(answer))
             }
-            Destination::Origin => {
-                may_hand_on(host, head).map_err(|problem| rates.refuse(problem))?;
-                let forward = self.forward(host, head, caller.as_deref(), &rates);
+            Destination::Origin | Destination::App(_) => {
+                let forward = self.forward(host, head, route, caller.as_deref(), &rates);
+                let forward = forward.await.map_err(|problem| rates.refuse(problem))?;
                 Ok(Outcome::Forward(forward))
             }
         }
@@ -243,13 +246,17 @@ impl Gateway {
     }
 
     async fn fetch_keys<H: Host>(self: &Rc<Self>, host: &H) -> Option<Rc<Published>> {
+        let ask = Ask {
+            method: "GET",
+            url: format!("{}/api/v1/auth/jwks", self.config.origin),
+            headers: Headers::new(),
+            body: None,
+            timeout_millis: KEYS_TIMEOUT_MILLIS,
+        };
         let fetched = host
-            .fetch(
-                &format!("{}/api/v1/auth/jwks", self.config.origin),
-                &Headers::new(),
-                KEYS_TIMEOUT_MILLIS,
-            )
+            .fetch(ask)
             .await
+            .and_then(Document::ok)
             .and_then(|document| {
                 Published::parse(document.body, document.etag, host.now())
                     .map_err(|why| why.to_string())
@@ -315,7 +322,7 @@ impl Gateway {
             ));
         }
         let body = host.body(MAX_BODY_BYTES).await.map_err(|why| match why {
-            Unread::TooLarge => body_too_large(),
+            Unread::TooLarge => onward::too_large(MAX_BODY_BYTES as u64),
             Unread::Broken => {
                 Problem::new(Code::InvalidRequest, "the body ended early or is no UTF-8")
             }
@@ -327,88 +334,4 @@ impl Gateway {
             Err(why) => serde_json::json!({"valid": false, "error": why.to_string()}).to_string(),
         })
     }
-
-    /// The request as it goes on to the origin, under the edge's proof.
-    fn forward<H: Host>(
-        &self,
-        host: &H,
-        head: &Head,
-        caller: Option<&Verified>,
-        rates: &Rates<'_>,
-    ) -> Forward {
-        let request_id = host.new_request_id();
-        let address = head.address.to_string();
-        let target = format!("{}{}", head.path, head.query);
-        let subject = caller
-            .map(|caller| caller.claims.sub.to_string())
-            .unwrap_or_default();
-        let role = caller.map_or("", |caller| caller.claims.role.as_str());
-        let email = caller
-            .map(|caller| header_text(&caller.claims.email))
-            .unwrap_or_default();
-        let parts = Parts {
-            purpose: Purpose::Forward,
-            method: &head.method,
-            host: self.config.origin_host(),
-            target: &target,
-            address: &address,
-            subject: &subject,
-            role,
-            email: &email,
-            request_id: &request_id,
-        };
-        let proof = self.config.proof_key.prove(&parts, host.now());
-        let url = format!("{}{target}", self.config.origin);
-        let mut headers: Headers = vec![
-            (proof::PROOF, proof.into()),
-            (proof::ADDRESS, address.into()),
-            (proof::REQUEST_ID, request_id.clone().into()),
-        ];
-        if caller.is_some() {
-            headers.push((proof::SUBJECT, subject.into()));
-            headers.push((proof::ROLE, role.into()));
-            headers.push((proof::EMAIL, email.into()));
-        }
-        Forward {
-            url,
-            headers,
-            answer_headers: rates.headers().collect(),
-            request_id,
-        }
-    }
-}
-
-/// Refuses a body here that the origin would refuse unread: it would close the connection while
-/// the client is still sending, who would then never see why.
-fn may_hand_on<H: Host>(host: &H, head: &Head) -> Result<(), Problem> {
-    if !matches!(head.method.as_str(), "DELETE" | "PATCH" | "POST" | "PUT") {
-        return Ok(());
-    }
-    let length = host
-        .header("content-length")
-        .and_then(|text| text.parse().ok());
-    if length.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
-        return Err(body_too_large());
-    }
-    Ok(())
-}
-
-fn body_too_large() -> Problem {
-    Problem::new(
-        Code::BodyTooLarge,
-        format!("at most {MAX_BODY_BYTES} bytes"),
-    )
-}
-
-/// A text that any header can carry: what is not visible ASCII is percent-encoded.
-fn header_text(text: &str) -> String {
-    text.bytes()
-        .fold(String::with_capacity(text.len()), |mut out, byte| {
-            if byte.is_ascii_graphic() && byte != b'%' {
-                out.push(byte.into());
-            } else {
-                write!(out, "%{byte:02X}").expect("a String takes all");
-            }
-            out
-        })
 }

@@ -13,6 +13,8 @@ use shared::{
     proof::REQUEST_ID,
 };
 
+use crate::gateway::Settlement;
+
 /// The head of a request, read once.
 #[derive(Clone, Debug)]
 pub struct Head {
@@ -26,13 +28,40 @@ pub struct Head {
     pub address: IpAddr,
 }
 
+/// What the edge asks of the origin for itself.
+#[derive(Debug)]
+pub struct Ask {
+    /// How.
+    pub method: &'static str,
+    /// For what.
+    pub url: String,
+    /// Under which headers.
+    pub headers: Headers,
+    /// A body in JSON, or none.
+    pub body: Option<String>,
+    /// How long it may take.
+    pub timeout_millis: u32,
+}
+
 /// A document as the origin sent it.
 #[derive(Clone, Debug)]
 pub struct Document {
+    /// The HTTP status.
+    pub status: u16,
     /// To the letter.
     pub body: String,
     /// Its `ETag`, or nothing.
     pub etag: String,
+}
+
+impl Document {
+    /// The same, if it is what was asked for.
+    pub fn ok(self) -> Result<Self, String> {
+        match self.status {
+            200 => Ok(self),
+            status => Err(format!("status {status}")),
+        }
+    }
 }
 
 /// Why a body was not read.
@@ -55,20 +84,17 @@ pub trait Host: Clone + 'static {
     /// A header of the request, if it is there and is text.
     fn header(&self, name: &'static str) -> Option<String>;
 
+    /// The names of all the request's headers in lower case, a line each.
+    fn header_names(&self) -> String;
+
     /// Whether `key` has made `signature` over `message`: the platform's own Ed25519, or ours.
     fn has_signed(&self, key: &Key, message: &[u8], signature: &[u8; 64]) -> bool;
 
     /// The request's body, of at most `limit` bytes.
     fn body(&self, limit: usize) -> impl Future<Output = Result<String, Unread>>;
 
-    /// What the origin has at `url`, asked under these headers and given in time; or why there is
-    /// nothing, for the log.
-    fn fetch(
-        &self,
-        url: &str,
-        headers: &Headers,
-        timeout_millis: u32,
-    ) -> impl Future<Output = Result<Document, String>>;
+    /// What the origin answers, given in time; or why it does not, for the log.
+    fn fetch(&self, ask: Ask) -> impl Future<Output = Result<Document, String>>;
 
     /// Decides one request of `key` against `quota` in the one place that counts exactly, if the
     /// platform has such a place; or why it cannot, for the log.
@@ -121,28 +147,34 @@ pub struct Answer {
     pub body: String,
 }
 
-/// A request that goes on. Whatever it carried under a name that [`is_reserved`] is dropped first.
+/// A request that goes on.
 #[derive(Debug)]
 pub struct Forward {
     /// Where to.
     pub url: String,
+    /// Headers of the request that do not go on, in lower case.
+    pub dropped: Vec<String>,
     /// Headers to set on the request.
     pub headers: Headers,
+    /// How long whoever answers may take until the answer begins, in seconds.
+    pub timeout_secs: u32,
+    /// What is settled once the answer begins, whatever becomes of the client.
+    pub settlement: Option<Settlement>,
     /// Headers to set on the answer.
     pub answer_headers: Headers,
     /// The request's id.
     pub request_id: String,
 }
 
-/// How long an upstream may take until its answer begins.
-pub const UPSTREAM_TIMEOUT_SECS: u32 = 30;
+/// The header by which an app lowers the price of a call. It does not reach the client.
+pub const COST: &str = "tollgate-cost";
 
 /// Why there is no answer from behind the edge.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotReached {
     /// Nobody answers there.
     Refused,
-    /// It took longer than [`UPSTREAM_TIMEOUT_SECS`].
+    /// It took longer than its route allows.
     TimedOut,
 }
 
@@ -182,11 +214,11 @@ impl Answer {
         let problem = match why {
             NotReached::Refused => Problem::new(
                 Code::UpstreamUnreachable,
-                "the origin does not answer; try again soon",
+                "what is behind the edge does not answer; try again soon",
             ),
             NotReached::TimedOut => Problem::new(
                 Code::UpstreamTimeout,
-                format!("the origin gave no answer within {UPSTREAM_TIMEOUT_SECS} s"),
+                "what is behind the edge gave no answer in time",
             ),
         };
         Self::problem(
@@ -194,11 +226,4 @@ impl Answer {
             vec![(REQUEST_ID, request_id.to_owned().into())],
         )
     }
-}
-
-/// Whether a header's name, in lower case, is ours to set. Some servers read `_` as `-`.
-#[must_use]
-pub fn is_reserved(name: &str) -> bool {
-    name.strip_prefix("tollgate")
-        .is_some_and(|rest| rest.starts_with(['-', '_']))
 }

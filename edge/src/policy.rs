@@ -4,12 +4,18 @@
 //! A policy is parsed once, when an isolate starts. Unknown fields and impossible values are
 //! refused with the path of the mistake, so that a typing error is never an open door.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use serde::Deserialize;
-use shared::{claims::Role, gcra::Quota, proof::is_internal, tokens::Verified};
+use shared::{
+    api::AppId, claims::Role, credits::Credits, gcra::Quota, proof::is_internal, tokens::Verified,
+};
+
+mod parse;
+mod upstream;
 
 use crate::limits::Key;
+pub use upstream::Upstream;
 
 /// A policy that holds together.
 #[derive(Debug)]
@@ -17,6 +23,7 @@ pub struct Policy {
     router: matchit::Router<Vec<usize>>,
     routes: Vec<Route>,
     limits: Vec<Limit>,
+    upstreams: Vec<Upstream>,
     shield: Quota,
 }
 
@@ -32,7 +39,41 @@ pub struct Route {
     pub role: Option<Role>,
     /// Whether it would rather refuse than believe a token without knowing that its session lives.
     pub strict: bool,
+    /// How long whoever answers may take until the answer begins, in seconds.
+    pub timeout_secs: u32,
+    /// The largest body, in bytes.
+    pub max_body: u64,
+    /// Who charges, and for what: this and the path as it is written in the policy.
+    app: Option<AppId>,
+    path: String,
+    /// What a call costs, by its method.
+    costs: Vec<(String, Credits)>,
     limits: Vec<usize>,
+}
+
+/// What a call costs.
+#[derive(Clone, Copy, Debug)]
+pub struct Price<'a> {
+    /// How much at the most.
+    pub amount: Credits,
+    /// Which app charges it.
+    pub app: &'a AppId,
+    /// The path, as it is written in the policy.
+    pub path: &'a str,
+}
+
+impl Route {
+    /// What a call by this method costs. `HEAD` costs what `GET` costs.
+    #[must_use]
+    pub fn price(&self, method: &str) -> Option<Price<'_>> {
+        let method = if method == "HEAD" { "GET" } else { method };
+        let (_, amount) = self.costs.iter().find(|(priced, _)| priced == method)?;
+        Some(Price {
+            amount: *amount,
+            app: self.app.as_ref()?,
+            path: &self.path,
+        })
+    }
 }
 
 /// Who answers a route.
@@ -42,6 +83,8 @@ pub enum Destination {
     Edge(Serve),
     /// The origin, under the edge's proof.
     Origin,
+    /// An app: the policy's upstream of this index, under that one's proof.
+    App(usize),
 }
 
 /// What the edge answers itself.
@@ -118,74 +161,6 @@ impl fmt::Display for Mistakes {
 }
 
 impl Policy {
-    /// Parses a policy from its JSON. `scale` multiplies every quota, for tests and benches.
-    pub fn parse(json: &str, scale: u32) -> Result<Self, Mistakes> {
-        let raw: RawPolicy =
-            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json))
-                .map_err(|why| Mistakes(vec![format!("{}: {}", why.path(), why.inner())]))?;
-        let mut mistakes = Vec::new();
-        let shield =
-            quota(raw.shield.quota, raw.shield.period, "shield", &mut mistakes).scaled(scale);
-        let limits: Vec<Limit> = raw
-            .limits
-            .into_iter()
-            .enumerate()
-            .map(|(index, (name, limit))| Limit {
-                index,
-                quota: quota(
-                    limit.quota,
-                    limit.period,
-                    &format!("limits.{name}"),
-                    &mut mistakes,
-                )
-                .scaled(scale),
-                by: limit.by,
-                exact: limit.exact,
-                name,
-            })
-            .collect();
-        let mut paths: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        let mut routes: Vec<Route> = Vec::new();
-        for (index, raw) in raw.routes.into_iter().enumerate() {
-            let at = format!("routes[{index}]");
-            if !raw.path.starts_with('/') {
-                mistakes.push(format!("{at}.path: must begin with a slash"));
-            }
-            let path = raw.path.clone();
-            let route = raw.parse(&at, &limits, &mut mistakes);
-            let siblings = paths.entry(path.clone()).or_default();
-            for (&other, method) in siblings
-                .iter()
-                .flat_map(|other| route.methods.iter().map(move |m| (other, m)))
-            {
-                if routes[other].methods.contains(method) {
-                    mistakes.push(format!(
-                        "{at}.methods: {method} {path} is routes[{other}] already"
-                    ));
-                }
-            }
-            siblings.push(index);
-            routes.push(route);
-        }
-        let mut by_path = matchit::Router::new();
-        for (path, indices) in paths {
-            let first = indices[0];
-            if let Err(why) = by_path.insert(path, indices) {
-                mistakes.push(format!("routes[{first}].path: {why}"));
-            }
-        }
-        if mistakes.is_empty() {
-            Ok(Self {
-                router: by_path,
-                routes,
-                limits,
-                shield,
-            })
-        } else {
-            Err(Mistakes(mistakes))
-        }
-    }
-
     /// The route for a request. `HEAD` goes where `GET` goes. RFC 9110 §9.3.2.
     #[must_use]
     pub fn find(&self, method: &str, path: &str) -> Found<'_> {
@@ -207,6 +182,18 @@ impl Policy {
                     .join(", "),
             ),
         }
+    }
+
+    /// An app behind the edge.
+    #[must_use]
+    pub fn upstream(&self, index: usize) -> &Upstream {
+        &self.upstreams[index]
+    }
+
+    /// All apps behind the edge.
+    #[must_use]
+    pub fn upstreams(&self) -> &[Upstream] {
+        &self.upstreams
     }
 
     /// The coarse shield that stands before everything.
@@ -251,142 +238,6 @@ fn is_dots(segment: &str) -> bool {
         dots += 1;
     }
     rest.is_empty() && (dots == 1 || dots == 2)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPolicy {
-    #[serde(default)]
-    shield: RawShield,
-    #[serde(default)]
-    limits: BTreeMap<String, RawLimit>,
-    routes: Vec<RawRoute>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawShield {
-    quota: u32,
-    period: u32,
-}
-
-impl Default for RawShield {
-    fn default() -> Self {
-        Self {
-            quota: 3_000,
-            period: a_minute(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLimit {
-    by: By,
-    quota: u32,
-    #[serde(default = "a_minute")]
-    period: u32,
-    #[serde(default)]
-    exact: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRoute {
-    path: String,
-    methods: Vec<String>,
-    serve: Option<Serve>,
-    upstream: Option<String>,
-    #[serde(default)]
-    auth: Auth,
-    role: Option<Role>,
-    #[serde(default)]
-    strict: bool,
-    #[serde(default)]
-    limits: Vec<String>,
-}
-
-const fn a_minute() -> u32 {
-    60
-}
-
-fn quota(limit: u32, period_secs: u32, at: &str, mistakes: &mut Vec<String>) -> Quota {
-    if limit == 0 {
-        mistakes.push(format!("{at}.quota: must be at least 1"));
-    }
-    if !(1..=86_400).contains(&period_secs) {
-        mistakes.push(format!("{at}.period: must be 1 to 86400 seconds"));
-    }
-    Quota { limit, period_secs }
-}
-
-impl RawRoute {
-    /// The route, with what is wrong with it added to `mistakes`.
-    fn parse(self, at: &str, limits: &[Limit], mistakes: &mut Vec<String>) -> Route {
-        let mut wrong = |field: &str, why: &str| mistakes.push(format!("{at}.{field}: {why}"));
-        if self.methods.is_empty() {
-            wrong("methods", "must name at least one");
-        }
-        for method in &self.methods {
-            if !["DELETE", "GET", "PATCH", "POST", "PUT"].contains(&method.as_str()) {
-                wrong(
-                    "methods",
-                    &format!("`{method}` is none of DELETE, GET, PATCH, POST, PUT"),
-                );
-            }
-        }
-        let to = match (self.serve, self.upstream.as_deref()) {
-            (Some(serve), None) => Destination::Edge(serve),
-            (None, Some("origin")) => Destination::Origin,
-            (None, Some(other)) => {
-                wrong(
-                    "upstream",
-                    &format!("`{other}` is unknown; there is `origin`"),
-                );
-                Destination::Origin
-            }
-            _ => {
-                wrong("upstream", "there must be either `serve` or `upstream`");
-                Destination::Origin
-            }
-        };
-        if is_internal(&self.path) {
-            wrong("path", "`/internal` is never forwarded, nor served");
-        }
-        if self.strict && self.auth == Auth::None && to != Destination::Edge(Serve::Validate) {
-            wrong(
-                "strict",
-                "needs `auth` or `serve = \"validate\"`: no token is looked at here",
-            );
-        }
-        if self.role.is_some() && self.auth != Auth::Required {
-            wrong("role", "needs `auth = \"required\"`");
-        }
-        let mut named = Vec::new();
-        for name in &self.limits {
-            match limits.iter().position(|limit| limit.name == *name) {
-                None => wrong("limits", &format!("`{name}` is not defined under `limits`")),
-                Some(index) if limits[index].by != By::Address && self.auth == Auth::None => {
-                    wrong(
-                        "limits",
-                        &format!(
-                            "`{name}` counts by who signed in, and nobody does where `auth` is none"
-                        ),
-                    );
-                    named.push(index);
-                }
-                Some(index) => named.push(index),
-            }
-        }
-        Route {
-            methods: self.methods,
-            to,
-            auth: self.auth,
-            role: self.role,
-            strict: self.strict,
-            limits: named,
-        }
-    }
 }
 
 #[cfg(test)]

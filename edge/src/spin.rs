@@ -41,10 +41,9 @@ use uuid::Builder;
 
 use crate::{
     config::Config,
-    gateway::Gateway,
+    gateway::{Answered, Gateway},
     host::{
-        Answer, Document, Forward, Head, Headers, Host, NotReached, Outcome, UPSTREAM_TIMEOUT_SECS,
-        Unread, is_reserved,
+        Answer, Ask, COST, Document, Forward, Head, Headers, Host, NotReached, Outcome, Unread,
     },
 };
 
@@ -57,11 +56,12 @@ const PART_BYTES: usize = 64 * 1_024;
 const CLIENT_ADDRESS: &str = "spin-client-addr";
 /// What the edge is told, by the names that it goes by in the core; `spin.toml` has them in
 /// lower case.
-const VARIABLES: [&str; 8] = [
+const VARIABLES: [&str; 9] = [
     "PUBLIC_URL",
     "ORIGIN_URL",
     "TOKEN_AUDIENCE",
     "EDGE_PROOF_KEY",
+    "UPSTREAM_PROOF_KEYS",
     "LIMIT_SCALE",
     "REVOCATIONS_REFRESH_SECS",
     "REVOCATIONS_LIMIT_SECS",
@@ -92,10 +92,24 @@ impl Guest for Edge {
         let head = host.head();
         Ok(match gateway.pass(&host, &head).await {
             Outcome::Answer(answer) => respond(answer),
-            Outcome::Forward(forward) => host.forward(&forward).await.unwrap_or_else(|why| {
-                host.log(&format!("the origin does not answer: {why:?}"));
-                respond(Answer::not_reached(why, &forward.request_id))
-            }),
+            Outcome::Forward(forward) => {
+                let (answer, cost) = host.forward(&forward).await.unwrap_or_else(|why| {
+                    host.log(&format!(
+                        "request_id={} no answer: {why:?}",
+                        forward.request_id
+                    ));
+                    (respond(Answer::not_reached(why, &forward.request_id)), None)
+                });
+                if let Some(settlement) = forward.settlement {
+                    let answered = Answered {
+                        status: answer.get_status_code(),
+                        cost: cost.and_then(|cost| String::from_utf8(cost).ok()),
+                    };
+                    let again = host.clone();
+                    host.later(async move { gateway.settle(&again, settlement, answered).await });
+                }
+                answer
+            }
         })
     }
 }
@@ -161,19 +175,22 @@ impl Spin {
         }
     }
 
-    /// Hands the request on, and the answer back.
-    async fn forward(&self, forward: &Forward) -> Result<Response, NotReached> {
+    /// Hands the request on, and the answer back, with what that says of its cost.
+    async fn forward(&self, forward: &Forward) -> Result<(Response, Option<Vec<u8>>), NotReached> {
         let request = self.take();
         let mut headers = self.0.headers.copy_all();
-        headers.retain(|(name, _)| goes_on(name));
+        headers.retain(|(name, _)| goes_on(name) && !forward.dropped.contains(name));
         headers.extend(owned(&forward.headers));
         let method = request.get_method();
         let (body, trailers) = Request::consume_body(request, accepted());
         let onward = request_to(&forward.url, &method, &headers, Some(body), trailers);
         let answer = async { client::send(onward?).await };
-        match within(UPSTREAM_TIMEOUT_SECS * 1_000, answer).await {
-            Some(Ok(answer)) if forward.answer_headers.is_empty() => Ok(answer),
-            Some(Ok(answer)) => Ok(with_headers(answer, &forward.answer_headers)),
+        match within(forward.timeout_secs * 1_000, answer).await {
+            Some(Ok(answer)) if forward.answer_headers.is_empty() => Ok((answer, None)),
+            Some(Ok(answer)) => {
+                let cost = answer.get_headers().get(COST).pop();
+                Ok((with_headers(answer, &forward.answer_headers), cost))
+            }
             Some(Err(ErrorCode::ConnectionTimeout | ErrorCode::HttpResponseTimeout)) | None => {
                 Err(NotReached::TimedOut)
             }
@@ -203,6 +220,15 @@ impl Host for Spin {
         String::from_utf8(values.join(&b", "[..])).ok()
     }
 
+    fn header_names(&self) -> String {
+        let mut lines = String::new();
+        for (name, _) in self.0.headers.copy_all() {
+            lines.push_str(&name.to_ascii_lowercase());
+            lines.push('\n');
+        }
+        lines
+    }
+
     fn has_signed(&self, key: &Key, message: &[u8], signature: &[u8; 64]) -> bool {
         key.has_signed(message, signature)
     }
@@ -211,15 +237,19 @@ impl Host for Spin {
         read(Request::consume_body(self.take(), accepted()), limit).await
     }
 
-    async fn fetch(
-        &self,
-        url: &str,
-        headers: &Headers,
-        timeout_millis: u32,
-    ) -> Result<Document, String> {
-        let headers: Vec<_> = owned(headers).collect();
-        let request = request_to(url, &Method::Get, &headers, None, no_trailers());
-        let fetched = within(timeout_millis, async {
+    async fn fetch(&self, ask: Ask) -> Result<Document, String> {
+        let mut headers: Vec<_> = owned(&ask.headers).collect();
+        let body = ask.body.map(|text| {
+            headers.push(("content-type".to_owned(), b"application/json".to_vec()));
+            written(text)
+        });
+        let method = if ask.method == "POST" {
+            Method::Post
+        } else {
+            Method::Get
+        };
+        let request = request_to(&ask.url, &method, &headers, body, no_trailers());
+        let fetched = within(ask.timeout_millis, async {
             let answer = client::send(request?).await?;
             let status = answer.get_status_code();
             let etag = answer.get_headers().get("etag").pop().unwrap_or_default();
@@ -231,12 +261,12 @@ impl Host for Spin {
             Ok::<_, ErrorCode>((status, etag, body))
         });
         match fetched.await.ok_or("no answer in time")? {
-            Ok((200, etag, Ok(body))) => Ok(Document {
+            Ok((status, etag, Ok(body))) => Ok(Document {
+                status,
                 body,
                 etag: String::from_utf8(etag).unwrap_or_default(),
             }),
-            Ok((200, _, Err(why))) => Err(format!("its body: {why:?}")),
-            Ok((status, ..)) => Err(format!("status {status}")),
+            Ok((_, _, Err(why))) => Err(format!("its body: {why:?}")),
             Err(why) => Err(format!("{why:?}")),
         }
     }
@@ -264,10 +294,19 @@ impl Host for Spin {
     }
 }
 
-/// Whether a header of the client's goes on: neither ours, nor Spin's own remarks, nor the
-/// authority, which is the origin's from here.
+/// Whether a header of the client's may go on: neither Spin's own remarks, nor the authority, which is
+/// the next one's from here.
 fn goes_on(name: &str) -> bool {
-    !is_reserved(name) && !name.starts_with("spin-") && name != "host"
+    !name.starts_with("spin-") && name != "host"
+}
+
+/// A body that is written while it is read.
+fn written(text: String) -> StreamReader<u8> {
+    let (mut writer, body) = wit_stream::new();
+    spawn(async move {
+        writer.write_all(text.into_bytes()).await;
+    });
+    body
 }
 
 fn owned(headers: &Headers) -> impl Iterator<Item = (String, Vec<u8>)> {
@@ -306,19 +345,16 @@ fn request_to(
 fn respond(answer: Answer) -> Response {
     let headers: Vec<_> = owned(&answer.headers).collect();
     let headers = Fields::from_list(&headers).expect("the edge writes headers that are such");
-    let (mut writer, body) = wit_stream::new();
-    let (response, _sent) = Response::new(headers, Some(body), no_trailers());
+    let (response, _sent) = Response::new(headers, Some(written(answer.body)), no_trailers());
     let set = response.set_status_code(answer.status);
     set.expect("the edge answers with statuses that are such");
-    spawn(async move {
-        writer.write_all(answer.body.into_bytes()).await;
-    });
     response
 }
 
 /// The same answer, its body unread, with further headers.
 fn with_headers(answer: Response, further: &Headers) -> Response {
     let headers = answer.get_headers().clone();
+    let _ = headers.delete(COST);
     for (name, value) in owned(further) {
         let set = headers.set(&name, &[value]);
         set.expect("the edge writes headers that are such");

@@ -31,10 +31,9 @@ use worker::{
 
 use crate::{
     config::Config,
-    gateway::Gateway,
+    gateway::{Answered, Gateway, Settlement},
     host::{
-        Answer, Document, Forward, Head, Headers, Host, NotReached, Outcome, UPSTREAM_TIMEOUT_SECS,
-        Unread, is_reserved,
+        Answer, Ask, COST, Document, Forward, Head, Headers, Host, NotReached, Outcome, Unread,
     },
 };
 
@@ -66,7 +65,13 @@ extern "C" {
     #[wasm_bindgen(js_name = readBody, catch)]
     fn read_body(request: &web_sys::Request, limit: usize) -> Result<js_sys::Promise, JsValue>;
     #[wasm_bindgen(js_name = fetchText)]
-    fn fetch_text(url: &str, headers: &str, timeout_millis: u32) -> js_sys::Promise;
+    fn fetch_text(
+        method: &str,
+        url: &str,
+        headers: &str,
+        body: Option<&str>,
+        timeout_millis: u32,
+    ) -> js_sys::Promise;
     /// A text, or undefined when there is none or it is longer than `limit` bytes.
     fn kept(name: &str, limit: usize, timeout_millis: u32) -> js_sys::Promise;
     fn keep(name: &str, text: &str, max_age_secs: u32) -> js_sys::Promise;
@@ -100,7 +105,7 @@ pub fn answer(request: web_sys::Request, env: Env, context: worker_sys::Context)
     }));
     let mut path = Box::pin(async move {
         let outcome = gateway.pass(&host, &head).await;
-        host.act(outcome)
+        host.act(gateway, outcome)
     });
     match poll_once(path.as_mut()) {
         Poll::Ready(done) => done,
@@ -192,27 +197,55 @@ struct Parts {
 }
 
 impl Workers {
-    fn act(&self, outcome: Outcome) -> JsValue {
+    fn act(&self, gateway: Rc<Gateway>, outcome: Outcome) -> JsValue {
         match outcome {
             Outcome::Answer(answer) => response(&answer).into(),
-            Outcome::Forward(forward) => self.forward(&forward).into(),
+            Outcome::Forward(forward) => {
+                let answer = self.forward(&forward);
+                match forward.settlement {
+                    Some(settlement) => self.settle(gateway, settlement, answer).into(),
+                    None => answer.into(),
+                }
+            }
         }
     }
 
+    /// The same answer; what it costs is settled when it begins. The runtime is told at once to let that
+    /// go on, also without a client.
+    fn settle(
+        &self,
+        gateway: Rc<Gateway>,
+        settlement: Settlement,
+        answer: js_sys::Promise,
+    ) -> js_sys::Promise {
+        let host = self.clone();
+        let settled = future_to_promise(async move {
+            let answer = JsFuture::from(answer).await?;
+            let response: &web_sys::Response = answer.unchecked_ref();
+            let answered = Answered {
+                status: response.status(),
+                cost: response.headers().get(COST).ok().flatten(),
+            };
+            let _ = response.headers().delete(COST);
+            let again = host.clone();
+            host.later(async move { gateway.settle(&again, settlement, answered).await });
+            Ok(answer)
+        });
+        let waited_for = JsFuture::from(settled.clone());
+        self.later(async move {
+            let _ = waited_for.await;
+        });
+        settled
+    }
+
     fn forward(&self, forward: &Forward) -> js_sys::Promise {
-        let names = header_names(&self.0.request);
-        let dropped: String = names
-            .lines()
-            .filter(|name| is_reserved(name))
-            .flat_map(|name| [name, "\n"])
-            .collect();
         hand_on(
             &self.0.request,
             &forward.url,
-            &dropped,
+            &forward.dropped.join("\n"),
             &lines(&forward.headers),
             &lines(&forward.answer_headers),
-            UPSTREAM_TIMEOUT_SECS * 1_000,
+            forward.timeout_secs * 1_000,
             &forward.request_id,
         )
     }
@@ -232,6 +265,10 @@ impl Host for Workers {
             "authorization" => self.0.authorization.clone(),
             _ => self.0.request.headers().get(name).ok().flatten(),
         }
+    }
+
+    fn header_names(&self) -> String {
+        header_names(&self.0.request)
     }
 
     fn has_signed(&self, key: &Key, message: &[u8], signature: &[u8; 64]) -> bool {
@@ -254,21 +291,25 @@ impl Host for Workers {
         text.as_string().ok_or(Unread::TooLarge)
     }
 
-    async fn fetch(
-        &self,
-        url: &str,
-        headers: &Headers,
-        timeout_millis: u32,
-    ) -> Result<Document, String> {
-        let parts = JsFuture::from(fetch_text(url, &lines(headers), timeout_millis))
-            .await
-            .map_err(said)?;
+    async fn fetch(&self, ask: Ask) -> Result<Document, String> {
+        let fetched = fetch_text(
+            ask.method,
+            &ask.url,
+            &lines(&ask.headers),
+            ask.body.as_deref(),
+            ask.timeout_millis,
+        );
+        let parts = JsFuture::from(fetched).await.map_err(said)?;
         let [status, etag, body] =
             [0, 1, 2].map(|index| parts.unchecked_ref::<js_sys::Array>().get(index));
-        if status != 200 {
-            return Err(format!("status {}", status.as_f64().unwrap_or_default()));
-        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a status has three digits"
+        )]
+        let status = status.as_f64().unwrap_or_default() as u16;
         Ok(Document {
+            status,
             body: body.as_string().unwrap_or_default(),
             etag: etag.as_string().unwrap_or_default(),
         })

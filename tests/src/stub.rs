@@ -1,4 +1,5 @@
-//! An origin that publishes keys, answers everything else, and remembers what it was asked.
+//! An origin that publishes keys and puts prices aside, or an app behind the edge: answers everything
+//! else, and remembers what it was asked.
 
 use std::{
     future,
@@ -11,14 +12,16 @@ use axum::{
     body::Bytes,
     http::{
         HeaderMap, HeaderName, Method, StatusCode, Uri,
-        header::{ETAG, LOCATION},
+        header::{CONTENT_TYPE, ETAG, LOCATION},
     },
     response::{IntoResponse, Response},
 };
 use chrono::DateTime;
 use serde_json::json;
 use shared::{
+    api::PRICED_HOLDS,
     jwks::JwkSet,
+    problem::{CONTENT_TYPE as CONTENT_TYPE_OF_PROBLEMS, Code, Problem},
     proof::{PROOF, Parts, ProofKey, Purpose, REQUEST_ID},
     revocations::{Feed, PATH, Revocation},
 };
@@ -84,7 +87,8 @@ impl Stub {
             };
             let tells = held(&tells).clone();
             let answer = answer(&request, &held(&published), &tells);
-            let is_left_open = is_feed(&request) && matches!(tells, Told::Never);
+            let is_left_open = (is_feed(&request) && matches!(tells, Told::Never))
+                || request.target.ends_with("/hangs");
             held(&requests).push(request);
             if is_left_open {
                 future::pending::<()>().await;
@@ -114,6 +118,14 @@ impl Stub {
             .filter(|request| !is_jwks(request) && !is_feed(request))
             .cloned()
             .collect()
+    }
+
+    /// The same, which it forgets.
+    #[must_use]
+    pub fn take(&self) -> Vec<Seen> {
+        let seen = self.seen();
+        held(&self.seen).retain(|request| is_jwks(request) || is_feed(request));
+        seen
     }
 
     /// How often it was asked for its keys.
@@ -207,7 +219,34 @@ fn is_proven(request: &Seen) -> bool {
     time.is_some_and(|time| key.check(&parts, proof, time).is_ok())
 }
 
-/// As the origin does: the key set has a tag, and every answer names its request.
+/// As the origin does for the edge alone: a hold of what somebody with a token has, who has 100 credits,
+/// and its end.
+fn put_aside(request: &Seen) -> Response {
+    if !is_proven(request) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    if request.target != PRICED_HOLDS {
+        return Json(json!({"success": true})).into_response();
+    }
+    let order: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    if order["amount"].as_f64() <= Some(100.0) {
+        let id = uuid::Uuid::new_v4();
+        return Json(json!({"success": true, "hold": {"id": id, "status": "open"}}))
+            .into_response();
+    }
+    let problem = Problem::new(Code::InsufficientCredits, "too few").with("available", 100);
+    let status = StatusCode::PAYMENT_REQUIRED;
+    let named = problem.instance("by the origin");
+    (
+        status,
+        [(CONTENT_TYPE, CONTENT_TYPE_OF_PROBLEMS)],
+        Json(named),
+    )
+        .into_response()
+}
+
+/// As the origin does: the key set has a tag, and every answer names its request. An app's may have the
+/// status and say the cost that the query names.
 fn answer(request: &Seen, jwks: &JwkSet, told: &Told) -> Response {
     if is_feed(request) {
         return feed(request, told);
@@ -215,14 +254,29 @@ fn answer(request: &Seen, jwks: &JwkSet, told: &Told) -> Response {
     if is_jwks(request) {
         return ([(ETAG, "\"1\"")], Json(jwks)).into_response();
     }
+    if request.target.starts_with(PRICED_HOLDS) {
+        return put_aside(request);
+    }
     if request.target == "/moved" {
         return (StatusCode::FOUND, [(LOCATION, "/open")]).into_response();
     }
     let name = request.headers.get(REQUEST_ID).cloned();
+    let asked_for = |what: &str| {
+        let query = request.target.split_once('?').map(|(_, query)| query);
+        let mut pairs = query.into_iter().flat_map(|query| query.split('&'));
+        pairs.find_map(|pair| pair.strip_prefix(what)?.strip_prefix('='))
+    };
     let mut answer = Json(json!({ "asked": request.target })).into_response();
     answer
         .headers_mut()
         .extend(name.map(|name| (HeaderName::from_static(REQUEST_ID), name)));
+    if let Some(status) = asked_for("answers").and_then(|status| status.parse().ok()) {
+        *answer.status_mut() = status;
+    }
+    if let Some(cost) = asked_for("costs").and_then(|cost| cost.parse().ok()) {
+        let name = HeaderName::from_static("tollgate-cost");
+        answer.headers_mut().insert(name, cost);
+    }
     answer
 }
 

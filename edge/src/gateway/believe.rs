@@ -5,17 +5,12 @@ use std::{rc::Rc, sync::Arc};
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
     problem::{Code, Problem},
-    proof::{self, Parts, Purpose},
     revocations::{Feed, PATH},
     tokens::Verified,
 };
 
 use super::Gateway;
-use crate::{
-    gate::NotBelieved,
-    host::{Headers, Host},
-    revocations::Keep,
-};
+use crate::{gate::NotBelieved, host::Host, revocations::Keep};
 
 /// How long a request waits for revocations at the most.
 const WAIT: TimeDelta = TimeDelta::milliseconds(500);
@@ -90,9 +85,8 @@ impl Gateway {
                 return Err("they are too many for the time".to_owned());
             }
             let target = format!("{PATH}?after={}", self.revocations.borrow().cursor());
-            let headers = self.internal(host, &target);
-            let url = format!("{}{target}", self.config.origin);
-            let told = host.fetch(&url, &headers, left).await?;
+            let ask = self.internal(host, "GET", &target, None, left);
+            let told = host.fetch(ask).await?.ok()?;
             let feed: Feed = serde_json::from_str(&told.body).map_err(|why| why.to_string())?;
             let more = feed.more;
             self.hear(host, feed, asked);
@@ -113,26 +107,5 @@ impl Gateway {
         if let Some(left) = keys.drop_revoked(|kid| revocations.has_key(kid)) {
             self.leave_keys(host, left);
         }
-    }
-
-    /// The headers of a call of the edge's own to the origin, a `GET`.
-    fn internal<H: Host>(&self, host: &H, target: &str) -> Headers {
-        let request_id = host.new_request_id();
-        let parts = Parts {
-            purpose: Purpose::Internal(b""),
-            method: "GET",
-            host: self.config.origin_host(),
-            target,
-            address: "",
-            subject: "",
-            role: "",
-            email: "",
-            request_id: &request_id,
-        };
-        let proof = self.config.proof_key.prove(&parts, host.now());
-        vec![
-            (proof::PROOF, proof.into()),
-            (proof::REQUEST_ID, request_id.into()),
-        ]
     }
 }

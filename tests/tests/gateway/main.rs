@@ -2,9 +2,10 @@
 //! the built worker under workerd, and the built component under a WASI 0.3 host.
 //!
 //! `cases` is the table: what is asked, what must be answered, and what the origin must have
-//! seen. `suite` goes through it. What needs a clock that can be set is asked of the core alone,
+//! seen. `suite` goes through it, and `apps` asks for what is behind the edge. What needs a clock that can be set is asked of the core alone,
 //! in `time`, and in `cold` what an edge knows that starts beside another. `spin_toml` holds the two deployments to one policy.
 
+mod apps;
 mod cases;
 mod cold;
 mod native;
@@ -19,24 +20,47 @@ use tests::{Script, Worker};
 
 use crate::suite::{Edge, Setting};
 
+async fn native(setting: &Setting) -> Result<Edge> {
+    Ok(Edge::Native(native::Edge::new(setting)))
+}
+
+async fn worker(setting: &Setting) -> Result<Edge> {
+    let script = Script::edge(&setting.issuer, &setting.origin)?;
+    let policy: toml::Value = serde_json::from_str(&setting.policy)?;
+    let script = script
+        .var("POLICY", policy)
+        .var("UPSTREAM_PROOF_KEYS", suite::upstream_keys());
+    Ok(Edge::Worker(Box::new(Worker::start(&script).await?)))
+}
+
 #[tokio::test]
 async fn every_case_holds_in_the_core() -> Result<()> {
-    suite::run(async |setting| Ok(Edge::Native(native::Edge::new(setting)))).await
+    suite::run(native).await
 }
 
 #[tokio::test]
 async fn every_case_holds_for_the_worker_under_workerd() -> Result<()> {
-    suite::run(async |setting: &Setting| {
-        let script = Script::edge(&setting.issuer, &setting.origin)?;
-        let policy: toml::Value = serde_json::from_str(cases::POLICY)?;
-        let script = script.var("POLICY", policy);
-        Ok(Edge::Worker(Box::new(Worker::start(&script).await?)))
-    })
-    .await
+    suite::run(worker).await
 }
 
 #[tokio::test]
 async fn every_case_holds_for_the_component_under_wasi() -> Result<()> {
     let component = spin::Component::load()?;
     suite::run(async |setting: &Setting| Ok(Edge::Spin(component.start(setting).await?))).await
+}
+
+#[tokio::test]
+async fn apps_are_reached_through_the_core() -> Result<()> {
+    apps::run(native).await
+}
+
+#[tokio::test]
+async fn apps_are_reached_through_the_worker_under_workerd() -> Result<()> {
+    apps::run(worker).await
+}
+
+#[tokio::test]
+async fn apps_are_reached_through_the_component_under_wasi() -> Result<()> {
+    let component = spin::Component::load()?;
+    apps::run(async |setting: &Setting| Ok(Edge::Spin(component.start(setting).await?))).await
 }

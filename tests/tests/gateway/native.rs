@@ -10,14 +10,12 @@ use std::{
 };
 
 use anyhow::Result;
-use axum::http::{HeaderName, Request, Response, StatusCode};
+use axum::http::{HeaderName, Request, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use edge::{
     config::Config,
-    gateway::Gateway,
-    host::{
-        Answer, Document, Forward, Head, Headers, Host, NotReached, Outcome, Unread, is_reserved,
-    },
+    gateway::{Answered, Gateway},
+    host::{Answer, Ask, COST, Document, Forward, Head, Host, NotReached, Outcome, Unread},
 };
 use shared::{
     gcra::{Decision, Quota},
@@ -100,7 +98,7 @@ impl Edge {
         let host = Native(self.world.clone(), Rc::new(request));
         let answer = match self.gateway.pass(&host, &head).await {
             Outcome::Answer(answer) => response(answer),
-            Outcome::Forward(forward) => host.forward(forward).await,
+            Outcome::Forward(forward) => host.forward(&self.gateway, forward).await,
         };
         loop {
             let later = self.world.later.take();
@@ -119,23 +117,34 @@ impl Edge {
 struct Native(Rc<World>, Rc<Request<String>>);
 
 impl Native {
-    async fn forward(&self, forward: Forward) -> Result<Response<String>> {
+    async fn forward(&self, gateway: &Rc<Gateway>, forward: Forward) -> Result<Response<String>> {
         let mut onward = Request::clone(&self.1);
         *onward.uri_mut() = forward.url.parse()?;
         let headers = self.1.headers().iter();
-        let headers = headers.filter(|(name, _)| !is_reserved(name.as_str()));
+        let headers =
+            headers.filter(|(name, _)| !forward.dropped.iter().any(|other| name == other));
         *onward.headers_mut() = headers
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         for (name, value) in &forward.headers {
             onward.headers_mut().insert(*name, value.parse()?);
         }
-        let Ok(mut answer) = send(onward).await else {
-            return response(Answer::not_reached(
-                NotReached::Refused,
-                &forward.request_id,
-            ));
+        let within = Duration::from_secs(forward.timeout_secs.into());
+        let not_reached = |why| response(Answer::not_reached(why, &forward.request_id));
+        let mut answer = match timeout(within, send(onward)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => not_reached(NotReached::Refused)?,
+            Err(_) => not_reached(NotReached::TimedOut)?,
         };
+        let cost = answer.headers_mut().remove(COST);
+        if let Some(settlement) = forward.settlement {
+            let answered = Answered {
+                status: answer.status().as_u16(),
+                cost: cost.and_then(|cost| cost.to_str().ok().map(str::to_owned)),
+            };
+            let (gateway, again) = (gateway.clone(), self.clone());
+            self.later(async move { gateway.settle(&again, settlement, answered).await });
+        }
         for (name, value) in &forward.answer_headers {
             answer.headers_mut().insert(*name, value.parse()?);
         }
@@ -170,6 +179,11 @@ impl Host for Native {
         (!values.is_empty()).then(|| values.join(", "))
     }
 
+    fn header_names(&self) -> String {
+        let names = self.1.headers().keys();
+        names.flat_map(|name| [name.as_str(), "\n"]).collect()
+    }
+
     fn has_signed(&self, key: &Key, message: &[u8], signature: &[u8; 64]) -> bool {
         key.has_signed(message, signature)
     }
@@ -182,29 +196,26 @@ impl Host for Native {
         Ok(body.clone())
     }
 
-    async fn fetch(
-        &self,
-        url: &str,
-        headers: &Headers,
-        timeout_millis: u32,
-    ) -> Result<Document, String> {
-        let mut request = Request::get(url);
-        for (name, value) in headers {
+    async fn fetch(&self, ask: Ask) -> Result<Document, String> {
+        let mut request = Request::builder().method(ask.method).uri(&ask.url);
+        for (name, value) in &ask.headers {
             request = request.header(*name, &**value);
         }
-        let request = request.body(String::new()).map_err(|why| why.to_string())?;
-        let within = Duration::from_millis(timeout_millis.into());
+        if ask.body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let request = request.body(ask.body.unwrap_or_default());
+        let request = request.map_err(|why| why.to_string())?;
+        let within = Duration::from_millis(ask.timeout_millis.into());
         let answer = timeout(within, send(request)).await;
         let answer = answer.map_err(|why| why.to_string())?;
         let (parts, body) = answer.map_err(|why| why.to_string())?.into_parts();
-        if parts.status != StatusCode::OK {
-            return Err(format!("status {}", parts.status));
-        }
         let etag = parts
             .headers
             .get("etag")
             .and_then(|etag| etag.to_str().ok());
         Ok(Document {
+            status: parts.status.as_u16(),
             body,
             etag: etag.unwrap_or_default().to_owned(),
         })

@@ -166,7 +166,13 @@ enum NoVariable {
 
 /// `spin:variables`: names are in small letters.
 fn add_variables(linker: &mut Linker<State>, setting: &Setting) -> wasmtime::Result<()> {
-    let names = ["PUBLIC_URL", "ORIGIN_URL", "EDGE_PROOF_KEY", "POLICY"];
+    let names = [
+        "PUBLIC_URL",
+        "ORIGIN_URL",
+        "EDGE_PROOF_KEY",
+        "UPSTREAM_PROOF_KEYS",
+        "POLICY",
+    ];
     let values = names.map(|name| (name.to_lowercase(), setting.var(name)));
     linker
         .instance("spin:variables/variables@3.0.0")?

@@ -20,10 +20,14 @@ use crate::{
     tokens::Tokens,
 };
 
+/// What the edge shares with each app.
+pub const APP_KEY: [u8; 32] = [2; 32];
+
 /// What an edge under test is told.
 pub struct Setting {
     pub issuer: String,
     pub origin: String,
+    pub policy: String,
 }
 
 impl Setting {
@@ -33,10 +37,17 @@ impl Setting {
             "PUBLIC_URL" => Some(self.issuer.clone()),
             "ORIGIN_URL" => Some(self.origin.clone()),
             "EDGE_PROOF_KEY" => Some(Base64::encode_string(&PROOF_KEY)),
-            "POLICY" => Some(POLICY.to_owned()),
+            "UPSTREAM_PROOF_KEYS" => Some(upstream_keys()),
+            "POLICY" => Some(self.policy.clone()),
             _ => None,
         }
     }
+}
+
+/// What apps share with the edge, one like the other.
+pub fn upstream_keys() -> String {
+    let key = Base64::encode_string(&APP_KEY);
+    format!("notes:{key}, keeps:{key},nobody:{key}")
 }
 
 /// An edge, on one of its platforms.
@@ -91,6 +102,7 @@ pub async fn run(start: impl AsyncFn(&Setting) -> Result<Edge>) -> Result<()> {
     let setting = Setting {
         issuer: issuer.to_owned(),
         origin: origin.url.clone(),
+        policy: POLICY.to_owned(),
     };
     let edge = start(&setting).await?;
     let deaf = Stub::start(tokens.jwks())?;
@@ -98,6 +110,7 @@ pub async fn run(start: impl AsyncFn(&Setting) -> Result<Edge>) -> Result<()> {
     let beside_deaf = Setting {
         issuer: issuer.to_owned(),
         origin: deaf.url.clone(),
+        policy: POLICY.to_owned(),
     };
     let beside_deaf = start(&beside_deaf).await?;
     for case in cases::without_revocations() {

@@ -1,0 +1,323 @@
+//! How a policy is read, and everything that may be wrong with it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use shared::{api::AppId, claims::Role, credits::Credits, gcra::Quota, proof::is_internal};
+
+use super::{
+    Auth, By, Destination, Limit, Mistakes, Policy, Route, Serve, Upstream, upstream::RawUpstream,
+};
+
+/// A body that goes on to the origin is no larger than this.
+pub const MAX_ORIGIN_BODY: u64 = 64 * 1_024;
+/// A body that goes on to an app is no larger, unless its route says otherwise.
+const MAX_APP_BODY: u64 = 100 * 1_024 * 1_024;
+/// How long whoever answers may take, unless the route says otherwise.
+const TIMEOUT_SECS: u32 = 30;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPolicy {
+    #[serde(default)]
+    shield: RawShield,
+    #[serde(default)]
+    limits: BTreeMap<String, RawLimit>,
+    #[serde(default)]
+    upstreams: BTreeMap<String, RawUpstream>,
+    routes: Vec<RawRoute>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawShield {
+    quota: u32,
+    period: u32,
+}
+
+impl Default for RawShield {
+    fn default() -> Self {
+        Self {
+            quota: 3_000,
+            period: a_minute(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimit {
+    by: By,
+    quota: u32,
+    #[serde(default = "a_minute")]
+    period: u32,
+    #[serde(default)]
+    exact: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRoute {
+    path: String,
+    methods: Vec<String>,
+    serve: Option<Serve>,
+    upstream: Option<String>,
+    app: Option<String>,
+    #[serde(default)]
+    auth: Auth,
+    role: Option<Role>,
+    cost: Option<Box<RawValue>>,
+    #[serde(default)]
+    strict: bool,
+    timeout: Option<u32>,
+    max_body: Option<u64>,
+    #[serde(default)]
+    limits: Vec<String>,
+}
+
+const fn a_minute() -> u32 {
+    60
+}
+
+impl Policy {
+    /// Parses a policy from its JSON. `scale` multiplies every quota, for tests and benches.
+    pub fn parse(json: &str, scale: u32) -> Result<Self, Mistakes> {
+        let raw: RawPolicy =
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json))
+                .map_err(|why| Mistakes(vec![format!("{}: {}", why.path(), why.inner())]))?;
+        let mut mistakes = Vec::new();
+        let shield =
+            quota(raw.shield.quota, raw.shield.period, "shield", &mut mistakes).scaled(scale);
+        let limits = raw.limits.into_iter().enumerate();
+        let limits: Vec<Limit> = limits
+            .map(|(index, (name, limit))| limit.parse(index, name, scale, &mut mistakes))
+            .collect();
+        let upstreams = raw.upstreams.into_iter();
+        let upstreams: Vec<Upstream> = upstreams
+            .map(|(name, upstream)| upstream.parse(name, &mut mistakes))
+            .collect();
+        let mut paths: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut routes: Vec<Route> = Vec::new();
+        for (index, raw) in raw.routes.into_iter().enumerate() {
+            let at = format!("routes[{index}]");
+            let route = raw.parse(&at, &limits, &upstreams, &mut mistakes);
+            let siblings = paths.entry(route.path.clone()).or_default();
+            for (&other, method) in siblings
+                .iter()
+                .flat_map(|other| route.methods.iter().map(move |m| (other, m)))
+            {
+                if routes[other].methods.contains(method) {
+                    let path = &route.path;
+                    mistakes.push(format!(
+                        "{at}.methods: {method} {path} is routes[{other}] already"
+                    ));
+                }
+            }
+            siblings.push(index);
+            routes.push(route);
+        }
+        let mut by_path = matchit::Router::new();
+        for (path, indices) in paths {
+            let first = indices[0];
+            if let Err(why) = by_path.insert(path, indices) {
+                mistakes.push(format!("routes[{first}].path: {why}"));
+            }
+        }
+        if mistakes.is_empty() {
+            Ok(Self {
+                router: by_path,
+                routes,
+                limits,
+                upstreams,
+                shield,
+            })
+        } else {
+            Err(Mistakes(mistakes))
+        }
+    }
+}
+
+fn quota(limit: u32, period_secs: u32, at: &str, mistakes: &mut Vec<String>) -> Quota {
+    if limit == 0 {
+        mistakes.push(format!("{at}.quota: must be at least 1"));
+    }
+    if !(1..=86_400).contains(&period_secs) {
+        mistakes.push(format!("{at}.period: must be 1 to 86400 seconds"));
+    }
+    Quota { limit, period_secs }
+}
+
+impl RawLimit {
+    fn parse(self, index: usize, name: String, scale: u32, mistakes: &mut Vec<String>) -> Limit {
+        let at = format!("limits.{name}");
+        Limit {
+            index,
+            quota: quota(self.quota, self.period, &at, mistakes).scaled(scale),
+            by: self.by,
+            exact: self.exact,
+            name,
+        }
+    }
+}
+
+impl RawRoute {
+    /// The route, with what is wrong with it added to `mistakes`.
+    fn parse(
+        self,
+        at: &str,
+        limits: &[Limit],
+        upstreams: &[Upstream],
+        mistakes: &mut Vec<String>,
+    ) -> Route {
+        let mut wrong = |field: &str, why: &str| mistakes.push(format!("{at}.{field}: {why}"));
+        if !self.path.starts_with('/') {
+            wrong("path", "must begin with a slash");
+        }
+        if is_internal(&self.path) {
+            wrong("path", "`/internal` is never forwarded, nor served");
+        }
+        if self.methods.is_empty() {
+            wrong("methods", "must name at least one");
+        }
+        for method in &self.methods {
+            if !["DELETE", "GET", "PATCH", "POST", "PUT"].contains(&method.as_str()) {
+                wrong(
+                    "methods",
+                    &format!("`{method}` is none of DELETE, GET, PATCH, POST, PUT"),
+                );
+            }
+        }
+        let to = self.leads_to(upstreams, &mut wrong);
+        if self.strict && self.auth == Auth::None && to != Destination::Edge(Serve::Validate) {
+            wrong(
+                "strict",
+                "needs `auth` or `serve = \"validate\"`: no token is looked at here",
+            );
+        }
+        if self.role.is_some() && self.auth != Auth::Required {
+            wrong("role", "needs `auth = \"required\"`");
+        }
+        let timeout_secs = self.timeout.unwrap_or(TIMEOUT_SECS);
+        if !(1..=300).contains(&timeout_secs) {
+            wrong("timeout", "must be 1 to 300 seconds");
+        }
+        let is_app = matches!(to, Destination::App(_));
+        if self.max_body.is_some() && !is_app {
+            wrong("max_body", "is for apps alone");
+        }
+        let max_body = if is_app {
+            MAX_APP_BODY
+        } else {
+            MAX_ORIGIN_BODY
+        };
+        let app = self.app.clone().and_then(AppId::parse);
+        if self.app.is_some() && app.is_none() {
+            wrong(
+                "app",
+                "must be the id of an app: small letters, digits and hyphens",
+            );
+        }
+        let costs = self.costs(is_app, &mut wrong);
+        let limits = self.counted_by(limits, &mut wrong);
+        Route {
+            max_body: self.max_body.unwrap_or(max_body),
+            methods: self.methods,
+            to,
+            auth: self.auth,
+            role: self.role,
+            strict: self.strict,
+            timeout_secs,
+            app,
+            path: self.path,
+            costs,
+            limits,
+        }
+    }
+
+    fn leads_to(&self, upstreams: &[Upstream], wrong: &mut impl FnMut(&str, &str)) -> Destination {
+        match (self.serve, self.upstream.as_deref()) {
+            (Some(serve), None) => Destination::Edge(serve),
+            (None, Some("origin")) => Destination::Origin,
+            (None, Some(name)) => {
+                let Some(index) = upstreams.iter().position(|known| known.name == name) else {
+                    wrong(
+                        "upstream",
+                        &format!("`{name}` is neither `origin` nor defined under `upstreams`"),
+                    );
+                    return Destination::Origin;
+                };
+                if !upstreams[index].takes(&self.path) {
+                    wrong("path", &format!("does not begin with what `{name}` strips"));
+                }
+                Destination::App(index)
+            }
+            _ => {
+                wrong("upstream", "there must be either `serve` or `upstream`");
+                Destination::Origin
+            }
+        }
+    }
+
+    /// What each method costs: all the same, or those that are named.
+    fn costs(&self, is_app: bool, wrong: &mut impl FnMut(&str, &str)) -> Vec<(String, Credits)> {
+        let Some(cost) = &self.cost else {
+            return Vec::new();
+        };
+        if !is_app {
+            wrong("cost", "is for apps alone");
+        }
+        if self.auth != Auth::Required {
+            wrong("cost", "needs `auth = \"required\"`: somebody must pay");
+        }
+        if self.app.is_none() {
+            wrong("cost", "needs `app`: somebody must charge");
+        }
+        let costs: Result<Vec<(String, Credits)>, String> = if cost.get().starts_with('{') {
+            let by_method: Result<BTreeMap<String, Credits>, _> = serde_json::from_str(cost.get());
+            by_method
+                .map(|costs| costs.into_iter().collect())
+                .map_err(|why| why.to_string())
+        } else {
+            let each = |amount: Credits| self.methods.iter().map(|m| (m.clone(), amount)).collect();
+            cost.get().parse().map(each).map_err(|why| format!("{why}"))
+        };
+        let costs = costs.unwrap_or_else(|why: String| {
+            wrong("cost", &why);
+            Vec::new()
+        });
+        for (method, amount) in &costs {
+            if !self.methods.contains(method) {
+                wrong(
+                    "cost",
+                    &format!("`{method}` is none of the route's methods"),
+                );
+            }
+            if *amount == Credits::ZERO {
+                wrong("cost", "must be more than 0; what is free has none");
+            }
+        }
+        costs
+    }
+
+    /// The limits that it names.
+    fn counted_by(&self, limits: &[Limit], wrong: &mut impl FnMut(&str, &str)) -> Vec<usize> {
+        let mut named = Vec::new();
+        for name in &self.limits {
+            let Some(limit) = limits.iter().find(|limit| limit.name == *name) else {
+                wrong("limits", &format!("`{name}` is not defined under `limits`"));
+                continue;
+            };
+            if limit.by != By::Address && self.auth == Auth::None {
+                wrong(
+                    "limits",
+                    &format!(
+                        "`{name}` counts by who signed in, and nobody does where `auth` is none"
+                    ),
+                );
+            }
+            named.push(limit.index);
+        }
+        named
+    }
+}
