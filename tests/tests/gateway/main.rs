@@ -3,7 +3,8 @@
 //!
 //! `cases` is the table: what is asked, what must be answered, and what the origin must have
 //! seen. `suite` goes through it. What needs a clock that can be set is asked of the core alone,
-//! in `time`, and in `cold` what an edge knows that starts beside another. `spin_toml` holds the two deployments to one policy.
+//! in `time`, and in `cold` what an edge knows that starts beside another. `spin_toml` holds the
+//! two deployments to the same variables.
 
 mod cases;
 mod cold;
