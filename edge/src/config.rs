@@ -1,4 +1,5 @@
-//! What the edge is told when an isolate starts: a handful of variables and the policy.
+//! What the edge is told when an isolate starts: a handful of variables, and perhaps a policy in
+//! place of the one that it has compiled in.
 //!
 //! A missing or bad value names itself; the edge then answers every request with a problem and
 //! says in its log what to mend.
@@ -13,6 +14,8 @@ use crate::{
     revocations::Ages,
 };
 
+/// `policy.toml`, as JSON.
+const POLICY: &str = include_str!(concat!(env!("OUT_DIR"), "/policy.json"));
 /// The longest that a copy of the revocations may be let grow old, in seconds.
 const OLDEST_SECS: i64 = 300;
 
@@ -71,7 +74,8 @@ impl Config {
                 .map_err(|_| BadConfig::Bad("LIMIT_SCALE", "must be a whole number"))?,
         };
         let origin = url("ORIGIN_URL", need("ORIGIN_URL")?)?;
-        let policy = Policy::parse(&need("POLICY")?, scale)?;
+        let policy = var("POLICY").filter(|json| !json.is_empty());
+        let policy = Policy::parse(policy.as_deref().unwrap_or(POLICY), scale)?;
         let keys = var("UPSTREAM_PROOF_KEYS").unwrap_or_default();
         let upstream_keys = policy.upstreams().iter();
         let upstream_keys = upstream_keys
@@ -178,6 +182,7 @@ fn proof_key(text: &str) -> Result<ProofKey, BadConfig> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Found;
 
     fn read(changes: &[(&str, &str)]) -> Result<Config, String> {
         let good = [
@@ -216,6 +221,20 @@ mod tests {
             let why = read(&[(name, value)]).err().expect(name);
             assert!(why.contains(name), "{why}");
         }
+    }
+
+    #[test]
+    fn without_a_policy_of_its_own_it_has_the_one_of_the_repository() {
+        let config = read(&[("POLICY", "")]).expect("policy.toml holds together");
+        assert!(matches!(
+            config.policy.find("POST", "/api/v1/auth/login"),
+            Found::Route(_)
+        ));
+        let other = read(&[]).expect("a policy without routes");
+        assert!(matches!(
+            other.policy.find("POST", "/api/v1/auth/login"),
+            Found::Nothing
+        ));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Which requests pass, to whom, and how often: data that an operator writes, in `[vars]` of
-//! `wrangler.toml` or a variable of `spin.toml`.
+//! Which requests pass, to whom, and how often: data that an operator writes, in `policy.toml` or
+//! as JSON in the variable `POLICY`.
 //!
 //! A policy is parsed once, when an isolate starts. Unknown fields and impossible values are
 //! refused with the path of the mistake, so that a typing error is never an open door.

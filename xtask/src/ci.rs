@@ -9,9 +9,9 @@ use crate::{
     tidy, tools,
 };
 
-/// Formatting, lints, the rules of [`tidy`], documentation, and every test.
+/// Formatting, lints, the rules of [`tidy`], documentation, the deployments, and every test.
 pub async fn ci() -> Result<()> {
-    let mut steps = Steps::of(7);
+    let mut steps = Steps::of(8);
     steps
         .step("formatting", cargo(&["fmt", "--all", "--check"]))
         .await?;
@@ -39,6 +39,9 @@ pub async fn ci() -> Result<()> {
         tools::run(doc.env("RUSTDOCFLAGS", "-D warnings")).await
     };
     steps.step("documentation", documentation).await?;
+    steps
+        .step("deployments, as dry runs", edge::rehearse())
+        .await?;
     steps.step("tests", test::test(Tests::default())).await
 }
 

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 use wasm_bindgen_cli_support::Bindgen;
@@ -24,6 +24,10 @@ pub const WASI: &str = "wasm32-wasip2";
 
 /// Speed over size: the worker is far below what Workers admits.
 const OPTIMISE: &str = "-O3";
+/// What a deployment may have of Wasm, compressed; it is loaded by every isolate that starts.
+const MAX_GZIPPED_BYTES: usize = 350_000;
+/// The top level of `wrangler.toml`, and the environments that it has.
+const ENVIRONMENTS: [&str; 3] = ["", "staging", "production"];
 
 /// Builds the worker, unless the same code was built before, and prints its size.
 pub async fn build() -> Result<()> {
@@ -56,6 +60,25 @@ pub async fn build() -> Result<()> {
         "edge_bg.wasm: {} KB, {} KB gzipped",
         size / 1000,
         gzipped_bytes()? / 1000
+    );
+    Ok(())
+}
+
+/// Goes through the deployment to each environment, up to what would be sent; needs no network.
+pub async fn rehearse() -> Result<()> {
+    tools::install_node_modules().await?;
+    let deploy = tools::target_dir().join("deploy");
+    for environment in ENVIRONMENTS {
+        let mut wrangler = tools::wrangler(&deploy.join("logs"));
+        wrangler
+            .args(["deploy", "--dry-run", "--env", environment, "--outdir"])
+            .arg(deploy.join("tollgate").join(environment));
+        tools::run(&mut wrangler).await?;
+    }
+    let size = gzipped_bytes()?;
+    ensure!(
+        size <= MAX_GZIPPED_BYTES,
+        "the edge's Wasm is {size} bytes gzipped, and {MAX_GZIPPED_BYTES} is the most"
     );
     Ok(())
 }

@@ -233,7 +233,7 @@ impl Stack {
             self.secrets.get("EDGE_PROOF_KEY")?,
         );
         secrets::write_private(&variables, &text)?;
-        let mut wrangler = tools::node_tool("wrangler");
+        let mut wrangler = tools::wrangler(&settings.data_dir.join("logs/wrangler"));
         wrangler
             .args(["dev", "--local", "--ip", "127.0.0.1"])
             .args(["--port", &settings.edge_port.to_string()])
@@ -243,9 +243,7 @@ impl Stack {
             .arg(variables)
             .arg("--persist-to")
             .arg(settings.data_dir.join("edge"))
-            .env("CLOUDFLARE_CF_FETCH_ENABLED", "false")
-            .env("WRANGLER_LOG_PATH", settings.data_dir.join("logs/wrangler"))
-            .env("WRANGLER_SEND_METRICS", "false");
+            .env("CLOUDFLARE_CF_FETCH_ENABLED", "false");
         let health = format!("{}/health", settings.edge_url());
         self.start_child("edge", wrangler, &health).await
     }

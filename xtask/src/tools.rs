@@ -47,6 +47,16 @@ pub fn node_tool(name: &str) -> Command {
     tool
 }
 
+/// Wrangler, which neither reports its use nor asks for updates, and logs into the folder `logs`.
+pub fn wrangler(logs: &Path) -> Command {
+    let mut wrangler = node_tool("wrangler");
+    wrangler
+        .env("WRANGLER_HIDE_BANNER", "true")
+        .env("WRANGLER_LOG_PATH", logs)
+        .env("WRANGLER_SEND_METRICS", "false");
+    wrangler
+}
+
 /// Runs `command` to its end; an error unless it succeeds. It dies with the task.
 pub async fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);

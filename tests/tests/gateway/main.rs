@@ -2,8 +2,9 @@
 //! the built worker under workerd, and the built component under a WASI 0.3 host.
 //!
 //! `cases` is the table: what is asked, what must be answered, and what the origin must have
-//! seen. `suite` goes through it, and `apps` asks for what is behind the edge. What needs a clock that can be set is asked of the core alone,
-//! in `time`, and in `cold` what an edge knows that starts beside another. `spin_toml` holds the two deployments to one policy.
+//! seen. `suite` goes through it, and `apps` asks for what is behind the edge. What needs a clock that
+//! can be set is asked of the core alone, in `time`, and in `cold` what an edge knows that starts beside
+//! another. `spin_toml` holds the two deployments to the same variables.
 
 mod apps;
 mod cases;

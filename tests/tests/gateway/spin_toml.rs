@@ -1,4 +1,4 @@
-//! The two deployments, held to one policy.
+//! The two deployments, held to the same variables, and the environments of the one.
 
 use std::fs;
 
@@ -12,17 +12,34 @@ fn manifest(name: &str) -> Result<Value> {
 }
 
 #[test]
-fn spin_toml_has_the_policy_and_the_variables_of_wrangler_toml() -> Result<()> {
+fn spin_toml_has_the_variables_of_wrangler_toml() -> Result<()> {
     let (wrangler, spin) = (manifest("wrangler.toml")?, manifest("spin.toml")?);
     let vars = wrangler["vars"].as_object().context("variables")?;
     for (name, value) in vars {
-        let default = spin["variables"][name.to_lowercase()]["default"].as_str();
-        let default = default.with_context(|| format!("spin.toml has no {name}"))?;
-        if let Value::String(value) = value {
-            assert_eq!(default, value, "{name}");
-        } else {
-            assert_eq!(serde_json::from_str::<Value>(default)?, *value, "{name}");
-        }
+        assert_eq!(
+            spin["variables"][name.to_lowercase()]["default"],
+            *value,
+            "{name}"
+        );
+    }
+    Ok(())
+}
+
+/// Wrangler deploys an environment without them all the same.
+#[test]
+fn every_environment_of_wrangler_toml_has_what_it_does_not_inherit() -> Result<()> {
+    let wrangler = manifest("wrangler.toml")?;
+    let all = wrangler["vars"].as_object().context("variables")?;
+    let environments = wrangler["env"].as_object().context("environments")?;
+    for (name, environment) in environments {
+        assert_eq!(
+            environment["durable_objects"], wrangler["durable_objects"],
+            "{name}"
+        );
+        let vars = environment["vars"].as_object().context("its variables")?;
+        assert!(vars.keys().eq(all.keys()), "{name}: {vars:?}");
+        let secrets = &environment["secrets"]["required"];
+        assert_eq!(*secrets, serde_json::json!(["EDGE_PROOF_KEY"]), "{name}");
     }
     Ok(())
 }
