@@ -38,14 +38,15 @@ export const headerNames = (request) => [...request.headers.keys()].join("\n");
 
 // The host's own request goes on, its body unread; the host's own answer comes back.
 export async function handOn(request, url, dropped, headers, answerHeaders, timeoutMillis, requestId) {
-  const onward = new Request(url, request);
-  for (const name of dropped.split("\n")) if (name) onward.headers.delete(name);
-  setAll(onward.headers, headers);
   let answer;
   const late = new AbortController();
   const timer = setTimeout(() => late.abort(), timeoutMillis);
   try {
-    answer = await fetch(onward, { redirect: "manual", signal: late.signal });
+    const onward = new Request(url, request);
+    for (const name of dropped.split("\n")) if (name) onward.headers.delete(name);
+    setAll(onward.headers, headers);
+    // A cache between would give one person's answer to another: who asks is in no URL.
+    answer = await fetch(onward, { redirect: "manual", signal: late.signal, cache: "no-store" });
   } catch (error) {
     console.error(`request_id=${requestId} no answer from ${new URL(url).host}: ${error}`);
     return not_reached(late.signal.aborted, requestId);
@@ -76,7 +77,7 @@ export async function fetchText(method, url, headers, body, timeoutMillis) {
   const signal = AbortSignal.timeout(timeoutMillis);
   const told = pairs(headers);
   if (body !== undefined) told["content-type"] = "application/json";
-  const answer = await fetch(url, { method, headers: told, body, redirect: "manual", signal });
+  const answer = await fetch(url, { method, headers: told, body, redirect: "manual", signal, cache: "no-store" });
   return [answer.status, answer.headers.get("etag") ?? "", await answer.text()];
 }
 

@@ -23,6 +23,7 @@ BEGIN
             expires_at = least(clock_timestamp() + CASE WHEN o.remember THEN interval '30 days' ELSE interval '7 days' END, o.ends_at),
             address = p_address, user_agent = p_agent
         WHERE o.id = p_session AND o.revoked_at IS NULL AND o.expires_at > clock_timestamp()
+            AND EXISTS (SELECT FROM auth.users u WHERE u.id = o.user_id AND u.status = 'active')
             AND auth.judge_refresh(p_counter, o.refresh_current, o.refresh_previous, clock_timestamp() - o.rotated_at, p_grace)
                 IN ('rotated', 'recovered')
         RETURNING o.* INTO s;
@@ -34,7 +35,8 @@ BEGIN
 
         SELECT * INTO s FROM auth.sessions o WHERE o.id = p_session FOR UPDATE;
         v_now := clock_timestamp();
-        IF NOT FOUND OR s.revoked_at IS NOT NULL OR s.expires_at <= v_now THEN
+        IF NOT FOUND OR s.revoked_at IS NOT NULL OR s.expires_at <= v_now
+            OR NOT EXISTS (SELECT FROM auth.users u WHERE u.id = s.user_id AND u.status = 'active') THEN
             outcome := 'refused';
             RETURN NEXT;
             RETURN;

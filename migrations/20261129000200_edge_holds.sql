@@ -151,13 +151,18 @@ BEGIN
         IF array_position(p_sessions, NULL) IS NOT NULL THEN
             FOR place, outcome IN
                 SELECT o.i, 'unknown_user'
-                FROM unnest(p_openers, p_users, p_apps, p_kinds) WITH ORDINALITY AS o (opener, user_id, app_id, kind, i)
-                WHERE o.opener LIKE 'app:%' AND v_open[o.i] AND NOT EXISTS (
-                    SELECT FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
-                    WHERE s.user_id = o.user_id AND s.client_id = o.app_id
-                      -- Nobody is charged who was disabled meanwhile; what is under way can end.
-                      AND (u.status = 'active' OR o.kind IN ('capture', 'void'))
-                )
+                FROM unnest(p_openers, p_sessions, p_users, p_apps, p_kinds) WITH ORDINALITY
+                    AS o (opener, session, user_id, app_id, kind, i)
+                WHERE v_open[o.i] AND CASE
+                    WHEN o.opener LIKE 'app:%' THEN NOT EXISTS (
+                        SELECT FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
+                        WHERE s.user_id = o.user_id AND s.client_id = o.app_id
+                          -- Nobody is charged who was disabled meanwhile; what is under way can end.
+                          AND (u.status = 'active' OR o.kind IN ('capture', 'void'))
+                    )
+                    -- Of anybody else, only the edge settles without a session.
+                    ELSE o.session IS NULL AND (o.opener IS DISTINCT FROM 'edge' OR o.kind NOT IN ('capture', 'void'))
+                END
             LOOP
                 v_open[place] := false;
                 RETURN NEXT;

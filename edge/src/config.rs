@@ -1,5 +1,5 @@
-//! What the edge is told when an isolate starts: a handful of variables, and perhaps a policy in
-//! place of the one that it has compiled in.
+//! What the edge is told when an isolate starts: a handful of variables, and perhaps what an
+//! operator adds to the policy that it has compiled in.
 //!
 //! A missing or bad value names itself; the edge then answers every request with a problem and
 //! says in its log what to mend.
@@ -14,8 +14,6 @@ use crate::{
     revocations::Ages,
 };
 
-/// `policy.toml`, as JSON.
-const POLICY: &str = include_str!(concat!(env!("OUT_DIR"), "/policy.json"));
 /// The longest that a copy of the revocations may be let grow old, in seconds.
 const OLDEST_SECS: i64 = 300;
 
@@ -74,19 +72,25 @@ impl Config {
                 .map_err(|_| BadConfig::Bad("LIMIT_SCALE", "must be a whole number"))?,
         };
         let origin = url("ORIGIN_URL", need("ORIGIN_URL")?)?;
-        let policy = var("POLICY").filter(|json| !json.is_empty());
-        let policy = Policy::parse(policy.as_deref().unwrap_or(POLICY), scale)?;
+        let added = var("POLICY").filter(|json| !json.is_empty());
+        let policy = Policy::shipped(added.as_deref(), scale)?;
+        let edge_proof_key = need("EDGE_PROOF_KEY")?;
         let keys = var("UPSTREAM_PROOF_KEYS").unwrap_or_default();
+        let mut taken = vec![edge_proof_key.trim()];
         let upstream_keys = policy.upstreams().iter();
         let upstream_keys = upstream_keys
             .map(|upstream| {
-                if [authority(&issuer), authority(&origin)].contains(&upstream.host()) {
+                let others = [authority(&issuer), authority(&origin)];
+                if others
+                    .iter()
+                    .any(|host| host.eq_ignore_ascii_case(upstream.host()))
+                {
                     return Err(BadConfig::Upstream(
                         upstream.name.clone(),
                         "is the edge itself, or the origin, which is `upstream = \"origin\"`",
                     ));
                 }
-                upstream_key(&keys, &upstream.name)
+                upstream_key(&keys, &upstream.name, &mut taken)
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
@@ -96,7 +100,7 @@ impl Config {
                 audience: var("TOKEN_AUDIENCE").unwrap_or_else(|| "tollgate".to_owned()),
             },
             origin,
-            proof_key: proof_key(&need("EDGE_PROOF_KEY")?)?,
+            proof_key: proof_key(&edge_proof_key)?,
             ages: Ages {
                 refresh: secs("REVOCATIONS_REFRESH_SECS", 2, &var)?,
                 limit: secs("REVOCATIONS_LIMIT_SECS", 5, &var)?,
@@ -119,13 +123,26 @@ fn authority(url: &str) -> &str {
     rest.split('/').next().unwrap_or_default()
 }
 
-/// The key of an app among `name:key, name:key`.
-fn upstream_key(keys: &str, name: &str) -> Result<ProofKey, BadConfig> {
+/// The key of an app among `name:key, name:key`. Nobody else has it: an app could pass for the edge
+/// towards whoever has the same.
+fn upstream_key<'a>(
+    keys: &'a str,
+    name: &str,
+    taken: &mut Vec<&'a str>,
+) -> Result<ProofKey, BadConfig> {
     let mut pairs = keys
         .split(',')
         .filter_map(|pair| pair.trim().split_once(':'));
     let key = pairs.find_map(|(of, key)| (of == name).then_some(key));
-    proof_key(key.unwrap_or_default()).map_err(|_| {
+    let key = key.unwrap_or_default().trim();
+    if taken.contains(&key) {
+        return Err(BadConfig::Upstream(
+            name.to_owned(),
+            "has the key of somebody else",
+        ));
+    }
+    taken.push(key);
+    proof_key(key).map_err(|_| {
         BadConfig::Upstream(
             name.to_owned(),
             "has no key: UPSTREAM_PROOF_KEYS must have `name:key`, 32 bytes in base64",
@@ -224,17 +241,77 @@ mod tests {
     }
 
     #[test]
-    fn without_a_policy_of_its_own_it_has_the_one_of_the_repository() {
-        let config = read(&[("POLICY", "")]).expect("policy.toml holds together");
-        assert!(matches!(
-            config.policy.find("POST", "/api/v1/auth/login"),
-            Found::Route(_)
-        ));
-        let other = read(&[]).expect("a policy without routes");
-        assert!(matches!(
-            other.policy.find("POST", "/api/v1/auth/login"),
-            Found::Nothing
-        ));
+    fn what_an_operator_adds_comes_before_the_policy_of_the_repository() {
+        let method_of = |config: &Config, method: &str, path: &str| {
+            format!("{:?}", config.policy.find(method, path))
+        };
+        let shipped = read(&[("POLICY", "")]).expect("policy.toml holds together");
+        let login = "/api/v1/auth/login";
+        assert!(method_of(&shipped, "POST", login).contains("Origin"));
+        let added = r#"{
+            "shield": {"quota": 7},
+            "limits": {"login": {"by": "address", "quota": 1}},
+            "upstreams": {"notes": {"url": "http://10.0.0.2"}},
+            "routes": [
+                {"path": "/api/v1/auth/profile", "methods": ["GET"], "serve": "health"},
+                {"path": "/notes", "methods": ["GET"], "upstream": "notes"}
+            ]
+        }"#;
+        let keys = "notes:BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=";
+        let config = read(&[("POLICY", added), ("UPSTREAM_PROOF_KEYS", keys)]).expect("both");
+        for (method, path, leads_to) in [
+            ("POST", login, "Origin"),
+            ("GET", "/api/v1/auth/profile", "Edge(Health)"),
+            ("PATCH", "/api/v1/auth/profile", "Origin"),
+            ("GET", "/notes", "App(0)"),
+        ] {
+            let found = method_of(&config, method, path);
+            assert!(found.contains(leads_to), "{method} {path}: {found}");
+        }
+        assert_eq!(config.policy.shield().limit, 7);
+        let Found::Route(login) = config.policy.find("POST", login) else {
+            panic!("a route");
+        };
+        let limits = config.policy.limits_by_address(login);
+        assert_eq!(
+            limits.map(|limit| limit.quota.limit).collect::<Vec<_>>(),
+            [1]
+        );
+    }
+
+    #[test]
+    fn an_app_is_somebody_else_and_has_a_key() {
+        let key = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=";
+        let with = |url: &str, keys: &str| {
+            let policy =
+                format!(r#"{{"upstreams": {{"notes": {{"url": "{url}"}}}}, "routes": []}}"#);
+            read(&[("POLICY", &policy), ("UPSTREAM_PROOF_KEYS", keys)]).map(drop)
+        };
+        let keys = format!("other:x, notes:{key}");
+        assert_eq!(with("https://notes.example", &keys), Ok(()));
+        for (url, keys, why) in [
+            ("https://gate.example/x", keys.as_str(), "the edge itself"),
+            ("http://10.0.0.1:3001", keys.as_str(), "the origin"),
+            ("https://GATE.example", keys.as_str(), "the edge itself"),
+            (
+                "https://notes.example",
+                "notes:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+                "somebody else",
+            ),
+            ("https://notes.example", "", "has no key"),
+            ("https://notes.example", "notes:c2hvcnQ=", "has no key"),
+            (
+                "https://notes.example",
+                &format!("note:{key}"),
+                "has no key",
+            ),
+        ] {
+            let refused = with(url, keys).expect_err(url);
+            assert!(
+                refused.contains("upstreams.notes") && refused.contains(why),
+                "{refused}"
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Which requests pass, to whom, and how often: data that an operator writes, in `policy.toml` or
-//! as JSON in the variable `POLICY`.
+//! Which requests pass, to whom, and how often: data that an operator writes, in `policy.toml` and,
+//! for what is behind the edge, as JSON in the variable `POLICY`.
 //!
 //! A policy is parsed once, when an isolate starts. Unknown fields and impossible values are
 //! refused with the path of the mistake, so that a typing error is never an open door.
@@ -15,6 +15,7 @@ mod parse;
 mod upstream;
 
 use crate::limits::Key;
+pub use parse::MAX_PRICED_SECS;
 pub use upstream::Upstream;
 
 /// A policy that holds together.
@@ -164,7 +165,7 @@ impl Policy {
     /// The route for a request. `HEAD` goes where `GET` goes. RFC 9110 §9.3.2.
     #[must_use]
     pub fn find(&self, method: &str, path: &str) -> Found<'_> {
-        if is_internal(path) || path.split('/').any(is_dots) {
+        if is_internal(path) || !is_plain(path) {
             return Found::Nothing;
         }
         let Ok(matched) = self.router.at(path) else {
@@ -226,18 +227,44 @@ impl Policy {
     }
 }
 
-/// Whether a segment is `.` or `..`, however it is written: what is behind the edge may read the
-/// path as another one than we match. RFC 3986 §5.2.4, §6.2.2.2.
-fn is_dots(segment: &str) -> bool {
-    let (mut rest, mut dots) = (segment, 0);
-    while let Some(dot) = [".", "%2e", "%2E"]
-        .iter()
-        .find(|dot| rest.starts_with(**dot))
-    {
-        rest = &rest[dot.len()..];
-        dots += 1;
-    }
-    rest.is_empty() && (dots == 1 || dots == 2)
+/// Whether everybody behind the edge reads a path as we match it. What some would change before they look
+/// (an empty segment, `..` in any disguise, an encoded letter, a backslash) leads nowhere here, or a call
+/// could be had by another route than its own. RFC 3986 §5.2.4, §6.2.2.
+fn is_plain(path: &str) -> bool {
+    let segments = path.strip_prefix('/').unwrap_or(path);
+    let has_empty = segments.contains("//") || segments.starts_with('/');
+    !has_empty
+        && !path
+            .bytes()
+            .any(|byte| matches!(byte, b'\\' | b'#') || byte.is_ascii_control())
+        && escapes_only_what_must_be(path)
+        && !segments.split('/').any(leads_elsewhere)
+}
+
+/// Whether each `%` begins the two digits of a byte that a path cannot have as it is.
+fn escapes_only_what_must_be(path: &str) -> bool {
+    let mut parts = path.split('%');
+    parts.next();
+    parts.all(|part| {
+        let digits = part
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        // RFC 3986 §2.3.
+        byte.is_some_and(|byte| {
+            byte != 0 && !byte.is_ascii_alphanumeric() && !b"-._~".contains(&byte)
+        })
+    })
+}
+
+/// Whether a segment has a part that is `.` or `..` to who takes an encoded slash for one, or what is
+/// behind a semicolon for a parameter. Encoded dots are none that must be.
+fn leads_elsewhere(segment: &str) -> bool {
+    let segment = segment.to_ascii_lowercase().replace("%5c", "%2f");
+    segment
+        .split("%2f")
+        .map(|part| part.split(';').next().unwrap_or_default())
+        .any(|part| part == "." || part == "..")
 }
 
 #[cfg(test)]

@@ -182,8 +182,9 @@ impl Spin {
         headers.retain(|(name, _)| goes_on(name) && !forward.dropped.contains(name));
         headers.extend(owned(&forward.headers));
         let method = request.get_method();
-        let (body, trailers) = Request::consume_body(request, accepted());
-        let onward = request_to(&forward.url, &method, &headers, Some(body), trailers);
+        // Trailers might name what we have dropped.
+        let (body, _trailers) = Request::consume_body(request, accepted());
+        let onward = request_to(&forward.url, &method, &headers, Some(body), no_trailers());
         let answer = async { client::send(onward?).await };
         match within(forward.timeout_secs * 1_000, answer).await {
             Some(Ok(answer)) if forward.answer_headers.is_empty() => Ok((answer, None)),
@@ -213,11 +214,12 @@ impl Host for Spin {
             .to_string()
     }
 
-    /// Several of one name are one list. RFC 9110 §5.3.
+    /// Several of one name are one list (RFC 9110 §5.3), of cookies with semicolons (RFC 9113 §8.2.3).
     fn header(&self, name: &'static str) -> Option<String> {
         let values = self.0.headers.get(name);
         (!values.is_empty()).then_some(())?;
-        String::from_utf8(values.join(&b", "[..])).ok()
+        let between = if name == "cookie" { "; " } else { ", " };
+        String::from_utf8(values.join(between.as_bytes())).ok()
     }
 
     fn header_names(&self) -> String {

@@ -220,16 +220,24 @@ impl Workers {
     ) -> js_sys::Promise {
         let host = self.clone();
         let settled = future_to_promise(async move {
-            let answer = JsFuture::from(answer).await?;
-            let response: &web_sys::Response = answer.unchecked_ref();
-            let answered = Answered {
-                status: response.status(),
-                cost: response.headers().get(COST).ok().flatten(),
+            let answer = JsFuture::from(answer).await;
+            let answered = match &answer {
+                Ok(answer) => {
+                    let response: &web_sys::Response = answer.unchecked_ref();
+                    let cost = response.headers().get(COST).ok().flatten();
+                    let _ = response.headers().delete(COST);
+                    let status = response.status();
+                    Answered { status, cost }
+                }
+                // The host could not make an answer of it.
+                Err(_) => Answered {
+                    status: 502,
+                    cost: None,
+                },
             };
-            let _ = response.headers().delete(COST);
             let again = host.clone();
             host.later(async move { gateway.settle(&again, settlement, answered).await });
-            Ok(answer)
+            answer
         });
         let waited_for = JsFuture::from(settled.clone());
         self.later(async move {

@@ -174,7 +174,7 @@ const main :Workerd.Worker = (
 pub struct Worker {
     /// Where it answers.
     pub url: String,
-    _process: Child,
+    process: Child,
     folder: TempDir,
 }
 
@@ -205,11 +205,20 @@ impl Worker {
         };
         let worker = Self {
             url: format!("http://{address}"),
-            _process: process,
+            process,
             folder,
         };
         ensure!(listens, "workerd does not listen:\n{}", worker.log());
         Ok(worker)
+    }
+
+    /// How much memory it has, in bytes.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let process = self.process.id().context("it runs")?;
+        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        Ok(1_024 * kib.context("its memory")?.parse::<u64>()?)
     }
 
     /// What it has said so far.

@@ -8,6 +8,7 @@ mod bench;
 mod children;
 mod ci;
 mod edge;
+mod policy;
 mod postgres;
 mod queries;
 mod redis;
@@ -39,6 +40,9 @@ enum Task {
     Tidy,
     /// Write .sqlx anew, after a query or a migration changed
     Queries,
+    /// Look at what the edge is told of apps behind it
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Build the edge's worker into edge/build (Wrangler calls this by itself)
     Edge,
     /// Measure, side by side with others, and fail when a goal is missed
@@ -66,6 +70,7 @@ async fn run(task: Task) -> Result<()> {
         Task::Ci => ci::ci().await,
         Task::Tidy => tidy::tidy(),
         Task::Queries => queries::rewrite().await,
+        Task::Policy(policy) => policy::run(&policy),
         Task::Edge => edge::build().await,
         Task::Bench(bench) => bench::run(bench).await,
         Task::Torture(options) => torture::torture(options).await,

@@ -5,6 +5,7 @@
 
 use std::{
     env,
+    fmt::Write,
     fs::{self, File},
     net::TcpListener,
     path::PathBuf,
@@ -20,6 +21,7 @@ use crate::{
     children::{self, Child},
     edge,
     origin::{self, Origin},
+    policy,
     postgres::{self, Durability, free_port},
     redis,
     secrets::{self, Secrets},
@@ -42,6 +44,9 @@ pub struct Settings {
     /// Multiplies every quota, for tests and benches
     #[arg(long, env = "LIMIT_SCALE", default_value_t = 1)]
     pub limit_scale: u32,
+    /// Apps behind the edge, as TOML that is added to policy.toml; UPSTREAM_PROOF_KEYS has their keys
+    #[arg(long, env = "POLICY_FILE")]
+    pub policy: Option<PathBuf>,
     /// A Postgres that runs already, instead of one of our own
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
@@ -232,6 +237,12 @@ impl Stack {
             settings.limit_scale,
             self.secrets.get("EDGE_PROOF_KEY")?,
         );
+        let mut text = text;
+        if let Some(file) = &settings.policy {
+            let keys = env::var("UPSTREAM_PROOF_KEYS").unwrap_or_default();
+            let policy = policy::read(file)?;
+            writeln!(text, "POLICY='{policy}'\nUPSTREAM_PROOF_KEYS={keys}")?;
+        }
         secrets::write_private(&variables, &text)?;
         let mut wrangler = tools::wrangler(&settings.data_dir.join("logs/wrangler"));
         wrangler

@@ -45,7 +45,7 @@ pub struct Tests {
 }
 
 /// Runs the tests of the workspace. They find a superuser's `DATABASE_URL`, a `REDIS_URL`, the
-/// stack in `EDGE_URL` and `DATA_DIR`, what its origin checks webhooks with in
+/// stack in `EDGE_URL`, `ORIGIN_URL` and `DATA_DIR`, what its origin checks webhooks with in
 /// `STACK_WEBHOOK_SECRET`, the provider that it knows in `STACK_OIDC_PROVIDERS`, and what is built
 /// in `ORIGIN_PROGRAM` and `SPIN_COMPONENT`.
 pub async fn test(tests: Tests) -> Result<()> {
@@ -63,6 +63,7 @@ pub async fn test(tests: Tests) -> Result<()> {
         origin_port,
         data_dir: data.path().to_owned(),
         limit_scale: 1_000,
+        policy: None,
         database_url: None,
         durability: Durability::None,
         origin_env: vec![
@@ -94,6 +95,7 @@ async fn run(
     let mut told: Vec<(&str, OsString)> = vec![
         ("DATABASE_URL", started.database_url.into()),
         ("EDGE_URL", started.edge_url.into()),
+        ("ORIGIN_URL", started.origin_url.into()),
         ("DATA_DIR", started.data_dir.into()),
         ("ORIGIN_PROGRAM", tools::origin_program().into()),
         ("SPIN_COMPONENT", component.into()),

@@ -16,10 +16,13 @@ use crate::{
     policy::{Destination, Route},
 };
 
-/// What concerns one connection alone (RFC 9110 §7.6.1), what a proxy is told, and what a client says of
-/// the way that its request came: the edge knows that itself.
-const DROPPED: [&str; 18] = [
+/// What concerns one connection alone (RFC 9110 §7.6.1), what a proxy is told, what a client says of the
+/// way that its request came, since the edge knows that itself, and by what some read another path or
+/// method than we matched.
+const DROPPED: [&str; 20] = [
+    "cf-connecting-ip",
     "connection",
+    "fastly-client-ip",
     "forwarded",
     "keep-alive",
     "proxy-authenticate",
@@ -30,10 +33,10 @@ const DROPPED: [&str; 18] = [
     "transfer-encoding",
     "true-client-ip",
     "x-client-ip",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
+    "x-cluster-client-ip",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
     "x-original-url",
     "x-real-ip",
     "x-rewrite-url",
@@ -90,11 +93,13 @@ impl Gateway {
             }
         };
         let settlement = match (route.price(&head.method), caller) {
+            (None, _) => None,
             (Some(price), Some(caller)) => {
                 let opened = self.put_aside(host, head, route, price, caller, &request_id);
                 Some(opened.await?)
             }
-            _ => None,
+            // The policy has none such; a call would be free.
+            (Some(_), None) => return Err(Problem::new(Code::Internal, Code::Internal.title())),
         };
         let mut headers = vouch(host, head, &behind, caller, &request_id);
         headers.extend(further);
@@ -215,19 +220,19 @@ fn passed_on<H: Host>(
         None
     };
     let cookies = cookies.map(|cookies| without_ours(&cookies).join("; "));
-    let keeps_cookies = cookies
-        .as_deref()
-        .is_some_and(|cookies| !cookies.is_empty());
     let dropped = names.lines().filter(|&name| {
         is_reserved(name)
             || DROPPED.contains(&name)
+            || name.starts_with("x-forwarded")
+            // These go on as we have them.
+            || name == "cookie"
+            || name == "via"
             // A protocol that the connection is to become is the next one's to agree to.
             || (name != "upgrade" && hops.contains(&name))
             || (name == "authorization" && !keeps_authorization)
-            || (name == "cookie" && !keeps_cookies)
     });
     let dropped = dropped.map(str::to_owned).collect();
-    if let Some(cookies) = cookies.filter(|_| keeps_cookies) {
+    if let Some(cookies) = cookies.filter(|cookies| !cookies.is_empty()) {
         headers.push(("cookie", cookies.into()));
     }
     let via = if has("via") { host.header("via") } else { None };

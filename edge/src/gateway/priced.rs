@@ -21,8 +21,9 @@ use crate::{
 const TIMEOUT_MILLIS: u32 = 5_000;
 /// How much longer than the answer may take what is put aside stays so.
 const SPARE_SECS: u32 = 60;
-/// How often a settlement is tried.
-const ATTEMPTS: u32 = 3;
+/// How often a settlement is tried. Workers go on for 30 s without a client, of which an answer takes
+/// [`MAX_PRICED_SECS`](crate::policy::MAX_PRICED_SECS) at the most.
+const ATTEMPTS: u32 = 2;
 
 /// A price that was put aside.
 #[derive(Clone, Copy, Debug)]
@@ -121,9 +122,15 @@ impl Gateway {
                 Some(body.to_string()),
                 TIMEOUT_MILLIS,
             );
-            let settled = host.fetch(ask).await;
-            match settled.and_then(crate::host::Document::ok) {
-                Ok(_) => return,
+            match host.fetch(ask).await {
+                Ok(settled) if settled.status == 200 => return,
+                Ok(refused) => {
+                    failures = format!("status {}", refused.status);
+                    // Asking again would be refused again.
+                    if refused.status < 500 {
+                        break;
+                    }
+                }
                 Err(why) => failures = why,
             }
         }

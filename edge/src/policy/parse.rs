@@ -10,18 +10,22 @@ use super::{
     Auth, By, Destination, Limit, Mistakes, Policy, Route, Serve, Upstream, upstream::RawUpstream,
 };
 
+/// `policy.toml`, as JSON.
+const SHIPPED: &str = include_str!(concat!(env!("OUT_DIR"), "/policy.json"));
 /// A body that goes on to the origin is no larger than this.
-pub const MAX_ORIGIN_BODY: u64 = 64 * 1_024;
+const MAX_ORIGIN_BODY: u64 = 64 * 1_024;
 /// A body that goes on to an app is no larger, unless its route says otherwise.
 const MAX_APP_BODY: u64 = 100 * 1_024 * 1_024;
 /// How long whoever answers may take, unless the route says otherwise.
 const TIMEOUT_SECS: u32 = 30;
+/// How long an answer that costs may take: Workers let what was begun go on for 30 s without a client, and
+/// some of it is for settling. A slower one could be had for nothing by going away.
+pub const MAX_PRICED_SECS: u32 = 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPolicy {
-    #[serde(default)]
-    shield: RawShield,
+    shield: Option<RawShield>,
     #[serde(default)]
     limits: BTreeMap<String, RawLimit>,
     #[serde(default)]
@@ -81,25 +85,66 @@ const fn a_minute() -> u32 {
 }
 
 impl Policy {
-    /// Parses a policy from its JSON. `scale` multiplies every quota, for tests and benches.
-    pub fn parse(json: &str, scale: u32) -> Result<Self, Mistakes> {
-        let raw: RawPolicy =
-            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json))
-                .map_err(|why| Mistakes(vec![format!("{}: {}", why.path(), why.inner())]))?;
+    /// `policy.toml`, and what an operator adds to it, in JSON. `scale` multiplies every quota, for tests
+    /// and benches.
+    pub fn shipped(added: Option<&str>, scale: u32) -> Result<Self, Mistakes> {
+        let shipped = read(SHIPPED)?;
+        let policy = match added {
+            Some(added) => read(added)?.over(shipped),
+            None => shipped,
+        };
+        policy.build(scale)
+    }
+
+    /// A policy by itself.
+    #[cfg(test)]
+    pub(crate) fn parse(json: &str, scale: u32) -> Result<Self, Mistakes> {
+        read(json)?.build(scale)
+    }
+}
+
+fn read(json: &str) -> Result<RawPolicy, Mistakes> {
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json))
+        .map_err(|why| Mistakes(vec![format!("{}: {}", why.path(), why.inner())]))
+}
+
+impl RawPolicy {
+    /// This and what is below it: what is said here of a name, or of a path and a method, counts. Its
+    /// routes come first, so that mistakes are named by their places in it.
+    fn over(mut self, mut below: Self) -> Self {
+        below.limits.extend(self.limits);
+        below.upstreams.extend(self.upstreams);
+        for route in &mut below.routes {
+            route.methods.retain(|method| {
+                let mut ours = self.routes.iter().filter(|ours| ours.path == route.path);
+                !ours.any(|ours| ours.methods.contains(method))
+            });
+        }
+        below.routes.retain(|route| !route.methods.is_empty());
+        self.routes.extend(below.routes);
+        Self {
+            shield: self.shield.or(below.shield),
+            limits: below.limits,
+            upstreams: below.upstreams,
+            routes: self.routes,
+        }
+    }
+
+    fn build(self, scale: u32) -> Result<Policy, Mistakes> {
         let mut mistakes = Vec::new();
-        let shield =
-            quota(raw.shield.quota, raw.shield.period, "shield", &mut mistakes).scaled(scale);
-        let limits = raw.limits.into_iter().enumerate();
+        let shield = self.shield.unwrap_or_default();
+        let shield = quota(shield.quota, shield.period, "shield", &mut mistakes).scaled(scale);
+        let limits = self.limits.into_iter().enumerate();
         let limits: Vec<Limit> = limits
             .map(|(index, (name, limit))| limit.parse(index, name, scale, &mut mistakes))
             .collect();
-        let upstreams = raw.upstreams.into_iter();
+        let upstreams = self.upstreams.into_iter();
         let upstreams: Vec<Upstream> = upstreams
             .map(|(name, upstream)| upstream.parse(name, &mut mistakes))
             .collect();
         let mut paths: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         let mut routes: Vec<Route> = Vec::new();
-        for (index, raw) in raw.routes.into_iter().enumerate() {
+        for (index, raw) in self.routes.into_iter().enumerate() {
             let at = format!("routes[{index}]");
             let route = raw.parse(&at, &limits, &upstreams, &mut mistakes);
             let siblings = paths.entry(route.path.clone()).or_default();
@@ -125,7 +170,7 @@ impl Policy {
             }
         }
         if mistakes.is_empty() {
-            Ok(Self {
+            Ok(Policy {
                 router: by_path,
                 routes,
                 limits,
@@ -198,10 +243,7 @@ impl RawRoute {
         if self.role.is_some() && self.auth != Auth::Required {
             wrong("role", "needs `auth = \"required\"`");
         }
-        let timeout_secs = self.timeout.unwrap_or(TIMEOUT_SECS);
-        if !(1..=300).contains(&timeout_secs) {
-            wrong("timeout", "must be 1 to 300 seconds");
-        }
+        let timeout_secs = self.timeout(&mut wrong);
         let is_app = matches!(to, Destination::App(_));
         if self.max_body.is_some() && !is_app {
             wrong("max_body", "is for apps alone");
@@ -257,6 +299,19 @@ impl RawRoute {
                 Destination::Origin
             }
         }
+    }
+
+    fn timeout(&self, wrong: &mut impl FnMut(&str, &str)) -> u32 {
+        let most = if self.cost.is_some() {
+            MAX_PRICED_SECS
+        } else {
+            300
+        };
+        let secs = self.timeout.unwrap_or(TIMEOUT_SECS.min(most));
+        if !(1..=most).contains(&secs) {
+            wrong("timeout", &format!("must be 1 to {most} seconds here"));
+        }
+        secs
     }
 
     /// What each method costs: all the same, or those that are named.

@@ -113,6 +113,18 @@ fn a_mistake_is_named_with_its_path() {
             "`u` counts by who signed in",
         ),
         (
+            r#"{"routes": [{"path": "/a", "methods": ["GET"], "upstream": "origin", "timeout": 301}]}"#,
+            "routes[0].timeout: must be 1 to 300",
+        ),
+        (
+            r#"{"routes": [{"path": "/a", "methods": ["GET"], "upstream": "origin", "max_body": 1}]}"#,
+            "routes[0].max_body: is for apps",
+        ),
+        (
+            r#"{"routes": [{"path": "/a", "methods": ["GET"], "upstream": "origin", "app": "A b"}]}"#,
+            "routes[0].app: must be",
+        ),
+        (
             r#"{"routes": [{"path": "/a", "methods": ["GET"], "serve": "jwks"},
                            {"path": "/a", "methods": ["GET"], "serve": "health"}]}"#,
             "routes[1].methods: GET /a is routes[0] already",
@@ -162,4 +174,180 @@ fn all_mistakes_are_named_at_once() {
         r#"{"routes": [{"path": "/a", "methods": [], "serve": "jwks", "limits": ["x"]}]}"#,
     );
     assert!(two.contains("methods") && two.contains("limits"), "{two}");
+}
+
+#[test]
+fn an_app_is_at_a_plain_address_under_a_plain_name() {
+    for (name, upstream, named) in [
+        (
+            "origin",
+            r#"{"url": "http://a"}"#,
+            "upstreams.origin: is the origin's",
+        ),
+        ("A", r#"{"url": "http://a"}"#, "upstreams.A: a name is"),
+        ("a", r#"{"url": "ftp://a"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "a.example"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://u:p@a"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://{x}.example"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://a/b/"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://a/b/../c"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://a/{x}"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://a/?x"}"#, "upstreams.a.url"),
+        (
+            "a",
+            r#"{"url": "http://a", "strip": "b"}"#,
+            "upstreams.a.strip",
+        ),
+        (
+            "a",
+            r#"{"url": "http://a", "strip": "/"}"#,
+            "upstreams.a.strip",
+        ),
+        (
+            "a",
+            r#"{"url": "http://a", "key": "x"}"#,
+            "unknown field `key`",
+        ),
+    ] {
+        let json = format!(r#"{{"upstreams": {{"{name}": {upstream}}}, "routes": []}}"#);
+        assert!(
+            mistakes(&json).contains(named),
+            "{json}: {}",
+            mistakes(&json)
+        );
+    }
+}
+
+/// A route of the app `a` at `/x`, which strips `/x`.
+fn app_route(path: &str, fields: &str) -> String {
+    format!(
+        r#"{{"upstreams": {{"a": {{"url": "https://a.example/v1", "strip": "/x"}}}},
+            "routes": [{{"path": "{path}", "methods": ["GET", "POST"], "upstream": "a"{fields}}}]}}"#
+    )
+}
+
+#[test]
+fn a_path_here_is_another_one_there() {
+    let policy = Policy::parse(&app_route("/x/{*rest}", ""), 1).expect("a good policy");
+    let there = |path: &str| policy.upstream(0).path(path);
+    assert_eq!(there("/x/a//b"), "/v1/a//b");
+    assert_eq!(there("/x"), "/v1");
+    let bare = r#"{"upstreams": {"a": {"url": "https://a.example", "strip": "/x"}}, "routes": []}"#;
+    let bare = Policy::parse(bare, 1).expect("a good policy");
+    assert_eq!(
+        (bare.upstream(0).path("/x"), bare.upstream(0).host()),
+        ("/".to_owned(), "a.example")
+    );
+    for path in ["/y/{*rest}", "/xy", "/{a}/x"] {
+        let named = mistakes(&app_route(path, ""));
+        assert!(
+            named.contains("routes[0].path: does not begin"),
+            "{path}: {named}"
+        );
+    }
+}
+
+#[test]
+fn a_price_is_an_amount_that_somebody_pays_to_somebody() {
+    let priced = |cost: &str| {
+        app_route(
+            "/x",
+            &format!(r#", "auth": "required", "app": "a", "cost": {cost}"#),
+        )
+    };
+    for (cost, get, post) in [
+        ("5", Some("5"), Some("5")),
+        ("0.02", Some("0.02"), Some("0.02")),
+        (r#"{"POST": 1.5}"#, None, Some("1.5")),
+        (r#"{"GET": 1, "POST": 2}"#, Some("1"), Some("2")),
+    ] {
+        let policy = Policy::parse(&priced(cost), 1).expect(cost);
+        let of = |method: &str| match policy.find(method, "/x") {
+            Found::Route(route) => route.price(method).map(|price| price.amount.to_string()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of("GET").as_deref(), get, "{cost}");
+        assert_eq!(of("HEAD").as_deref(), get, "{cost}");
+        assert_eq!(of("POST").as_deref(), post, "{cost}");
+    }
+    for cost in [
+        "0",
+        "-1",
+        "0.0001",
+        "1e3",
+        "\"5\"",
+        "[]",
+        r#"{"POST": 0}"#,
+        r#"{"PUT": 1}"#,
+        "true",
+    ] {
+        let named = mistakes(&priced(cost));
+        assert!(named.contains("routes[0].cost: "), "{cost}: {named}");
+    }
+    for (fields, named) in [
+        (
+            r#", "auth": "required", "app": "a", "cost": 1, "timeout": 21"#,
+            "routes[0].timeout: must be 1 to 20",
+        ),
+        (r#", "auth": "required", "cost": 1"#, "needs `app`"),
+        (
+            r#", "auth": "optional", "app": "a", "cost": 1"#,
+            "needs `auth",
+        ),
+    ] {
+        assert!(
+            mistakes(&app_route("/x", fields)).contains(named),
+            "{fields}"
+        );
+    }
+    let origin = r#"{"routes": [{"path": "/a", "methods": ["GET"], "upstream": "origin", "auth": "required",
+                                 "app": "a", "cost": 1}]}"#;
+    assert!(mistakes(origin).contains("cost: is for apps alone"));
+}
+
+#[test]
+fn a_path_that_others_read_otherwise_leads_nowhere() {
+    let policy =
+        r#"{"routes": [{"path": "/notes/{*rest}", "methods": ["GET"], "upstream": "origin"}]}"#;
+    let policy = Policy::parse(policy, 1).expect("a good policy");
+    for path in [
+        "/notes/a",
+        "/notes/a/",
+        "/notes/a%2Fb",
+        "/notes/a%20b",
+        "/notes/%C3%A4",
+        "/notes/a;b=c",
+        "/notes/...",
+        "/notes/a..b",
+        "/notes/a@b:c!$&'()*+,=",
+    ] {
+        assert_eq!(routed(&policy, "GET", path), "Origin", "{path}");
+    }
+    for path in [
+        "/notes//paid",
+        "/notes/a//b",
+        "//notes/a",
+        "/notes/p%61id",
+        "/notes/%2e%2e/x",
+        "/notes/%2E",
+        "/notes/..",
+        "/notes/./a",
+        "/notes/a/..",
+        "/notes/x\\..\\paid",
+        "/notes/x/..%2fpaid",
+        "/notes/x/..%5Cpaid",
+        "/notes/a%2f..%2fpaid",
+        "/notes/..;/paid",
+        "/notes/.;x=1/paid",
+        "/notes/a%00",
+        "/notes/a%",
+        "/notes/a%2",
+        "/notes/a%zz",
+        "/notes/a\u{7f}",
+        "/notes/a#b",
+        "/notes/%7Eada",
+    ] {
+        assert_eq!(routed(&policy, "GET", path), "nothing", "{path}");
+    }
 }

@@ -303,3 +303,34 @@ async fn a_charge_does_not_read_the_history_of_its_user(db: PgPool) {
         .expect("a count");
     assert!(after - before < 10, "{} rows were read", after - before);
 }
+
+/// Whoever calls the function says who asks; a charge without a session is an app's or nobody's.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn without_a_session_an_app_charges_and_the_edge_settles_and_nobody_else(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    for (opener, kind) in [
+        (Some("user"), "spend"),
+        (Some("user"), "hold"),
+        (Some("user"), "capture"),
+        (Some("edge"), "spend"),
+        (Some("edge"), "hold"),
+        (Some("app:app"), "spend"),
+        (None, "spend"),
+    ] {
+        let outcome: String = sqlx::query_scalar(
+            "SELECT outcome FROM credits.post(
+                 false, ARRAY[$2], ARRAY[gen_random_uuid()], ARRAY[$1::uuid], ARRAY[$3], ARRAY[NULL::uuid], ARRAY['app'],
+                 ARRAY[1000], ARRAY['d'], ARRAY[NULL::jsonb], ARRAY[NULL], ARRAY['1']::bytea[],
+                 ARRAY[gen_random_uuid()], ARRAY[60], 0, false)",
+        )
+        .bind(&ada.id)
+        .bind(kind)
+        .bind(opener)
+        .fetch_one(&db)
+        .await
+        .expect("an answer");
+        assert_eq!(outcome, "unknown_user", "{opener:?} {kind}");
+    }
+    assert_ledger_adds_up(&db).await;
+}

@@ -281,3 +281,17 @@ async fn a_session_refreshes_sixty_times_a_minute(db: PgPool) {
         "\"refresh\";q=60;w=60"
     );
 }
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_refresh_of_a_disabled_account_writes_nothing(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    let disable = "UPDATE auth.users SET status = 'disabled'";
+    sqlx::query(disable).execute(&db).await.expect("disabled");
+    origin
+        .refresh(&ada.refresh)
+        .await
+        .is_problem(401, "INVALID_REFRESH_TOKEN");
+    let rotated = "SELECT count(*) FROM auth.sessions WHERE rotated_at IS NOT NULL";
+    assert_eq!(count(&db, rotated).await, 0);
+}

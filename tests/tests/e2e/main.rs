@@ -8,6 +8,7 @@
 mod bad_input;
 mod bursts;
 mod devices;
+mod example;
 mod forwarding;
 mod guessing;
 mod hostile_tokens;
@@ -21,6 +22,7 @@ mod purchases;
 mod revocations;
 mod rig;
 mod rotation;
+mod streaming;
 mod tour;
 mod twin;
 mod verifier;

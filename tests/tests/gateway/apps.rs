@@ -16,7 +16,7 @@ use tests::{Issuer, Seen, Stub};
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use crate::suite::{APP_KEY, Edge, Setting};
+use crate::suite::{APP_KEYS, Edge, Setting};
 
 const CLIENT: &str = "192.0.2.1";
 const COST: &str = "tollgate-cost";
@@ -120,6 +120,9 @@ impl Rig {
             ("forwarded", "for=203.0.113.9"),
             ("x-real-ip", "203.0.113.9"),
             ("proxy-authorization", "Basic eve"),
+            ("x-http-method-override", "DELETE"),
+            ("x-forwarded-host", "eve.example"),
+            ("cookie", "tollgate=second; lang=de"),
             ("x-mine", "kept"),
             ("via", "1.1 other"),
         ]
@@ -133,7 +136,7 @@ impl Rig {
         let seen = self.only(&self.app)?;
         assert_eq!(seen.target, "/v2/a%20b?x=1&y");
         for (name, value) in [
-            ("cookie", "theme=dark"),
+            ("cookie", "theme=dark; lang=de"),
             ("x-mine", "kept"),
             ("x-forwarded-for", CLIENT),
             ("via", "1.1 other, 1.1 tollgate"),
@@ -145,6 +148,8 @@ impl Rig {
             "forwarded",
             "x-real-ip",
             "proxy-authorization",
+            "x-http-method-override",
+            "x-forwarded-host",
             COST,
             "tollgate_role",
         ] {
@@ -220,7 +225,7 @@ impl Rig {
             let order: Value = serde_json::from_slice(&opened.body)?;
             assert_eq!(
                 order,
-                json!({"amount": 5, "appId": "keeps", "description": "POST /priced/{id}", "expiresIn": 90,
+                json!({"amount": 5, "appId": "keeps", "description": "POST /priced/{id}", "expiresIn": 80,
                     "idempotencyKey": header(&seen, REQUEST_ID)}),
             );
             assert_eq!(
@@ -334,16 +339,16 @@ impl Rig {
         ] {
             assert_eq!(header(seen, name), value, "{name}");
         }
-        let key = ProofKey::new(Zeroizing::new(APP_KEY));
+        let key = ProofKey::new(Zeroizing::new(APP_KEYS[0].1));
         assert_eq!(key.check(&parts, header(seen, PROOF), tests::now()), Ok(()));
     }
 }
 
 fn header<'a>(seen: &'a Seen, name: &str) -> &'a str {
-    let value = seen.headers.get(name);
-    value
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
+    let mut values = seen.headers.get_all(name).iter();
+    let value = values.next().and_then(|value| value.to_str().ok());
+    assert!(values.next().is_none(), "{name} twice: {seen:?}");
+    value.unwrap_or_default()
 }
 
 fn problem(answer: &Response<String>) -> Value {

@@ -36,6 +36,7 @@ impl Rig {
         let setting = Setting {
             issuer: ISSUER.to_owned(),
             origin: origin.url.clone(),
+            policy: POLICY.to_owned(),
         };
         let edge = Edge::new(&setting);
         let good = issuer.token();

@@ -122,7 +122,7 @@ impl Native {
         *onward.uri_mut() = forward.url.parse()?;
         let headers = self.1.headers().iter();
         let headers =
-            headers.filter(|(name, _)| !forward.dropped.iter().any(|other| name == other));
+            headers.filter(|(name, _)| !forward.dropped.iter().any(|other| name.as_str() == other));
         *onward.headers_mut() = headers
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
@@ -176,7 +176,7 @@ impl Host for Native {
             .map(|value| value.to_str())
             .collect::<Result<_, _>>()
             .ok()?;
-        (!values.is_empty()).then(|| values.join(", "))
+        (!values.is_empty()).then(|| values.join(if name == "cookie" { "; " } else { ", " }))
     }
 
     fn header_names(&self) -> String {

@@ -20,9 +20,6 @@ use crate::{
     tokens::Tokens,
 };
 
-/// What the edge shares with each app.
-pub const APP_KEY: [u8; 32] = [2; 32];
-
 /// What an edge under test is told.
 pub struct Setting {
     pub issuer: String,
@@ -44,10 +41,14 @@ impl Setting {
     }
 }
 
-/// What apps share with the edge, one like the other.
+/// What each app shares with the edge.
+pub const APP_KEYS: [(&str, [u8; 32]); 3] =
+    [("notes", [2; 32]), ("keeps", [3; 32]), ("nobody", [4; 32])];
+
+/// The same, as the edge is told.
 pub fn upstream_keys() -> String {
-    let key = Base64::encode_string(&APP_KEY);
-    format!("notes:{key}, keeps:{key},nobody:{key}")
+    let pairs = APP_KEYS.map(|(name, key)| format!("{name}:{}", Base64::encode_string(&key)));
+    pairs.join(", ")
 }
 
 /// An edge, on one of its platforms.

@@ -7,7 +7,7 @@ use axum::http::{Request, Response};
 use shared::{claims::AccessClaims, jwks::JwkSet, jwt, revocations::Revocation};
 use tests::{Issuer, Stub, Told};
 
-use crate::{native::Edge, suite::Setting};
+use crate::{cases::POLICY, native::Edge, suite::Setting};
 
 const ISSUER: &str = "http://127.0.0.1:8787";
 
@@ -24,6 +24,7 @@ impl Rig {
         let edge = Edge::new(&Setting {
             issuer: ISSUER.to_owned(),
             origin: origin.url.clone(),
+            policy: POLICY.to_owned(),
         });
         Ok(Self {
             issuer,

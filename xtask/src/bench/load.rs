@@ -150,6 +150,23 @@ pub fn post(path: &str, body: &serde_json::Value) -> String {
     )
 }
 
+/// Sends a body of `size` bytes to `path`; returns how many of it went a second.
+pub fn upload(address: &str, path: &str, token: &str, size: usize) -> Result<f64> {
+    let mut connection = Connection::open(address)?;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\ncontent-length: {size}\r\n\r\n"
+    );
+    let part = [b'x'; 65_536];
+    let begun = Instant::now();
+    connection.stream.write_all(head.as_bytes())?;
+    for at in (0..size).step_by(part.len()) {
+        let at_once = part.len().min(size - at);
+        connection.stream.write_all(&part[..at_once])?;
+    }
+    connection.ask(b"")?.ok()?;
+    Ok(f64::from(u32::try_from(size)?) / begun.elapsed().as_secs_f64())
+}
+
 /// Answers key sets with `jwks` and everything else with a small JSON, for ever; returns its
 /// address.
 pub fn serve_origin(jwks: String) -> Result<String> {
@@ -164,7 +181,7 @@ pub fn serve_origin(jwks: String) -> Result<String> {
     Ok(address)
 }
 
-/// Requests have no bodies here: the end of the head is the end.
+/// Bodies have a length, and are read and forgotten.
 fn answer_all(mut stream: TcpStream, jwks: &str) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
@@ -172,6 +189,18 @@ fn answer_all(mut stream: TcpStream, jwks: &str) -> Result<()> {
         buffer.clear();
         let ends_at = read_head(&mut stream, &mut buffer)?;
         let head = str::from_utf8(&buffer[..ends_at])?;
+        if let Some(length) = header(head, "content-length") {
+            let mut left = length
+                .parse::<usize>()?
+                .saturating_sub(buffer.len() - ends_at);
+            let mut part = [0; 65_536];
+            while left > 0 {
+                let at_once = left.min(part.len());
+                let count = stream.read(&mut part[..at_once])?;
+                ensure!(count > 0, "the connection was closed in the middle");
+                left -= count;
+            }
+        }
         let is_jwks = head
             .split(' ')
             .nth(1)
