@@ -128,10 +128,14 @@ async fn socket(headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
-/// Promises more than it sends.
-async fn breaks_off() -> Response {
-    let parts = [Ok(Bytes::from("half")), Err(std::io::Error::other("gone"))];
-    let body = Body::from_stream(stream::iter(parts));
+/// Promises more than it sends, and goes when it may.
+async fn breaks_off(State(mut app): State<App>) -> Response {
+    let half = stream::once(ready(Ok(Bytes::from("half"))));
+    let end = stream::once(async move {
+        let _ = app.may_send.wait_for(|may| *may > 0).await;
+        Err(std::io::Error::other("gone"))
+    });
+    let body = Body::from_stream(half.chain(end));
     (StatusCode::OK, [(header::CONTENT_LENGTH, "8")], body).into_response()
 }
 
@@ -226,6 +230,7 @@ async fn an_answer_that_breaks_off_is_cut_and_the_edge_lives_on() -> Result<()> 
     };
     let answer = ask("/breaks-off").send().await?;
     assert_eq!(answer.status(), 200);
+    world.let_send.send(1)?;
     ensure!(answer.bytes().await.is_err(), "it ends as if it were whole");
     let answer = Answer::to(ask("/sized")).await?.ok();
     assert_eq!(answer.header("content-type"), "text/plain");
