@@ -31,7 +31,8 @@ export function respond(status, headers, body) {
 // The address by the one header that Cloudflare sets itself, whatever the client sent.
 export function head({ method, url, headers }) {
   const address = headers.get("cf-connecting-ip") ?? "";
-  return `${method}\n${url}\n${address}\n${headers.get("authorization") ?? ""}`;
+  const origin = headers.get("origin") ?? "";
+  return `${method}\n${url}\n${address}\n${origin}\n${headers.get("authorization") ?? ""}`;
 }
 
 export const headerNames = (request) => [...request.headers.keys()].join("\n");
@@ -56,7 +57,11 @@ export async function handOn(request, url, dropped, headers, answerHeaders, time
   // A socket cannot be put into another answer.
   if (!answerHeaders || answer.webSocket) return answer;
   answer = new Response(answer.body, answer);
-  setAll(answer.headers, answerHeaders);
+  for (const [name, value] of Object.entries(pairs(answerHeaders))) {
+    // What an answer varies by adds up.
+    if (name === "vary") answer.headers.append(name, value);
+    else answer.headers.set(name, value);
+  }
   return answer;
 }
 

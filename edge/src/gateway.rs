@@ -16,6 +16,7 @@ use shared::{
 
 mod believe;
 mod copies;
+mod cross_origin;
 mod onward;
 mod priced;
 
@@ -67,13 +68,18 @@ impl Gateway {
 
     /// What becomes of a request.
     pub async fn pass<H: Host>(self: &Rc<Self>, host: &H, head: &Head) -> Outcome {
-        match self.try_pass(host, head).await {
+        let outcome = match self.try_pass(host, head).await {
             Ok(outcome) => outcome,
             Err(refusal) => Outcome::Answer(refusal.into_answer(host.new_request_id())),
-        }
+        };
+        self.readable(head, outcome)
     }
 
     async fn try_pass<H: Host>(self: &Rc<Self>, host: &H, head: &Head) -> Result<Outcome, Refusal> {
+        if let Some(answered) = self.preflight(host, head) {
+            self.shield(host, head)?;
+            return answered;
+        }
         let route = self.find_route(head)?;
         self.shield(host, head)?;
         let mut rates = Rates::default();

@@ -26,6 +26,8 @@ pub struct Head {
     pub query: String,
     /// The client's address, from the one source that this platform trusts.
     pub address: IpAddr,
+    /// Whose page asks, where a browser says so. RFC 6454 §7.
+    pub origin: Option<String>,
 }
 
 /// What the edge asks of the origin for itself.

@@ -47,6 +47,8 @@ pub struct Route {
     /// Who charges, and for what: this and the path as it is written in the policy.
     app: Option<AppId>,
     path: String,
+    /// The origins whose pages may ask; `*` for all.
+    origins: Vec<String>,
     /// What a call costs, by its method.
     costs: Vec<(String, Credits)>,
     limits: Vec<usize>,
@@ -64,6 +66,14 @@ pub struct Price<'a> {
 }
 
 impl Route {
+    /// Whose pages may read its answers, as a page of this origin is told; nothing, where it may not. Fetch
+    /// Standard §3.3. No cookie is meant: who asks from elsewhere shows a token.
+    #[must_use]
+    pub fn readable_by<'a>(&'a self, origin: &'a str) -> Option<&'a str> {
+        let mut known = self.origins.iter().map(String::as_str);
+        known.find(|known| *known == "*" || *known == origin)
+    }
+
     /// What a call by this method costs. `HEAD` costs what `GET` costs.
     #[must_use]
     pub fn price(&self, method: &str) -> Option<Price<'_>> {

@@ -172,6 +172,7 @@ impl Spin {
             path: path.to_owned(),
             query: query.to_owned(),
             address: address.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer: SocketAddr| peer.ip()),
+            origin: self.header("origin"),
         }
     }
 
@@ -358,7 +359,12 @@ fn with_headers(answer: Response, further: &Headers) -> Response {
     let headers = answer.get_headers().clone();
     let _ = headers.delete(COST);
     for (name, value) in owned(further) {
-        let set = headers.set(&name, &[value]);
+        // What an answer varies by adds up.
+        let set = if name == "vary" {
+            headers.append(&name, &value)
+        } else {
+            headers.set(&name, &[value])
+        };
         set.expect("the edge writes headers that are such");
     }
     let status = answer.get_status_code();

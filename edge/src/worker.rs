@@ -47,8 +47,8 @@ const LIMITS: &str = "LIMITS";
 #[wasm_bindgen(raw_module = "../host.mjs")]
 extern "C" {
     fn respond(status: u16, headers: &str, body: &str) -> web_sys::Response;
-    /// Method, URL, client's address and `Authorization`, a line each: the one
-    /// header that most routes need comes along in the same crossing.
+    /// Method, URL, client's address, `Origin` and `Authorization`, a line each: the headers that most
+    /// routes need come along in the same crossing.
     fn head(request: &web_sys::Request) -> String;
     #[wasm_bindgen(js_name = headerNames)]
     fn header_names(request: &web_sys::Request) -> String;
@@ -133,7 +133,8 @@ fn read_head(request: &web_sys::Request) -> (Head, Option<String>) {
     let text = head(request);
     let mut lines = text.split('\n');
     let mut line = || lines.next().unwrap_or_default();
-    let (method, url, address, authorization) = (line(), line(), line(), line());
+    let (method, url, address) = (line(), line(), line());
+    let (origin, authorization) = (line(), line());
     let target = url
         .split_once("://")
         .and_then(|(_, rest)| rest.find('/').map(|slash| &rest[slash..]));
@@ -144,6 +145,7 @@ fn read_head(request: &web_sys::Request) -> (Head, Option<String>) {
         path: path.to_owned(),
         query: query.to_owned(),
         address: address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        origin: (!origin.is_empty()).then(|| origin.to_owned()),
     };
     let authorization = (!authorization.is_empty()).then(|| authorization.to_owned());
     (head, authorization)

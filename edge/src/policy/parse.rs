@@ -30,6 +30,9 @@ struct RawPolicy {
     limits: BTreeMap<String, RawLimit>,
     #[serde(default)]
     upstreams: BTreeMap<String, RawUpstream>,
+    /// Of routes that name none.
+    #[serde(default)]
+    origins: Vec<String>,
     routes: Vec<RawRoute>,
 }
 
@@ -76,6 +79,7 @@ struct RawRoute {
     strict: bool,
     timeout: Option<u32>,
     max_body: Option<u64>,
+    origins: Option<Vec<String>>,
     #[serde(default)]
     limits: Vec<String>,
 }
@@ -122,10 +126,12 @@ impl RawPolicy {
         }
         below.routes.retain(|route| !route.methods.is_empty());
         self.routes.extend(below.routes);
+        self.origins.extend(below.origins);
         Self {
             shield: self.shield.or(below.shield),
             limits: below.limits,
             upstreams: below.upstreams,
+            origins: self.origins,
             routes: self.routes,
         }
     }
@@ -142,11 +148,14 @@ impl RawPolicy {
         let upstreams: Vec<Upstream> = upstreams
             .map(|(name, upstream)| upstream.parse(name, &mut mistakes))
             .collect();
+        are_origins(&self.origins, &mut |_, why| {
+            mistakes.push(format!("origins: {why}"))
+        });
         let mut paths: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         let mut routes: Vec<Route> = Vec::new();
         for (index, raw) in self.routes.into_iter().enumerate() {
             let at = format!("routes[{index}]");
-            let route = raw.parse(&at, &limits, &upstreams, &mut mistakes);
+            let route = raw.parse(&at, &limits, &upstreams, &self.origins, &mut mistakes);
             let siblings = paths.entry(route.path.clone()).or_default();
             for (&other, method) in siblings
                 .iter()
@@ -193,6 +202,24 @@ fn quota(limit: u32, period_secs: u32, at: &str, mistakes: &mut Vec<String>) -> 
     Quota { limit, period_secs }
 }
 
+/// RFC 6454 §6.2, as browsers send it.
+fn are_origins(origins: &[String], wrong: &mut impl FnMut(&str, &str)) {
+    for origin in origins {
+        let host = origin
+            .strip_prefix("https://")
+            .or(origin.strip_prefix("http://"));
+        let plain = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte)
+        };
+        if origin != "*" && !host.is_some_and(|host| !host.is_empty() && host.bytes().all(plain)) {
+            wrong(
+                "origins",
+                &format!("`{origin}` is neither `*` nor scheme and host in small letters"),
+            );
+        }
+    }
+}
+
 impl RawLimit {
     fn parse(self, index: usize, name: String, scale: u32, mistakes: &mut Vec<String>) -> Limit {
         let at = format!("limits.{name}");
@@ -213,6 +240,7 @@ impl RawRoute {
         at: &str,
         limits: &[Limit],
         upstreams: &[Upstream],
+        origins: &[String],
         mistakes: &mut Vec<String>,
     ) -> Route {
         let mut wrong = |field: &str, why: &str| mistakes.push(format!("{at}.{field}: {why}"));
@@ -262,6 +290,8 @@ impl RawRoute {
         }
         let costs = self.costs(is_app, &mut wrong);
         let limits = self.counted_by(limits, &mut wrong);
+        let origins = self.origins.unwrap_or_else(|| origins.to_vec());
+        are_origins(&origins, &mut wrong);
         Route {
             max_body: self.max_body.unwrap_or(max_body),
             methods: self.methods,
@@ -272,6 +302,7 @@ impl RawRoute {
             timeout_secs,
             app,
             path: self.path,
+            origins,
             costs,
             limits,
         }

@@ -113,6 +113,14 @@ fn a_mistake_is_named_with_its_path() {
             "`u` counts by who signed in",
         ),
         (
+            r#"{"routes": [], "origins": ["https://a.example/"]}"#,
+            "origins: `https://a.example/` is neither",
+        ),
+        (
+            r#"{"routes": [{"path": "/a", "methods": ["GET"], "serve": "jwks", "origins": ["null"]}]}"#,
+            "routes[0].origins: `null`",
+        ),
+        (
             r#"{"routes": [{"path": "/a", "methods": ["GET"], "upstream": "origin", "timeout": 301}]}"#,
             "routes[0].timeout: must be 1 to 300",
         ),

@@ -286,7 +286,7 @@ async fn a_session_refreshes_sixty_times_a_minute(db: PgPool) {
 async fn a_refresh_of_a_disabled_account_writes_nothing(db: PgPool) {
     let origin = Origin::start(&db).await;
     let ada = origin.join("ada@example.org").await;
-    let disable = "UPDATE auth.users SET status = 'disabled'";
+    let disable = "UPDATE auth.users SET status = 'banned'";
     sqlx::query(disable).execute(&db).await.expect("disabled");
     origin
         .refresh(&ada.refresh)

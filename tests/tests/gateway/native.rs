@@ -94,6 +94,7 @@ impl Edge {
                 .query()
                 .map_or_else(String::new, |query| format!("?{query}")),
             address,
+            origin: header(&request, "origin"),
         };
         let host = Native(self.world.clone(), Rc::new(request));
         let answer = match self.gateway.pass(&host, &head).await {
@@ -146,7 +147,11 @@ impl Native {
             self.later(async move { gateway.settle(&again, settlement, answered).await });
         }
         for (name, value) in &forward.answer_headers {
-            answer.headers_mut().insert(*name, value.parse()?);
+            if *name == "vary" {
+                answer.headers_mut().append(*name, value.parse()?);
+            } else {
+                answer.headers_mut().insert(*name, value.parse()?);
+            }
         }
         Ok(answer)
     }
@@ -160,6 +165,16 @@ fn response(answer: Answer) -> Result<Response<String>> {
     Ok(response.body(answer.body)?)
 }
 
+/// Several of one name are one list.
+fn header(request: &Request<String>, name: &str) -> Option<String> {
+    let values = request.headers().get_all(name).iter();
+    let values: Vec<_> = values
+        .map(|value| value.to_str())
+        .collect::<Result<_, _>>()
+        .ok()?;
+    (!values.is_empty()).then(|| values.join(if name == "cookie" { "; " } else { ", " }))
+}
+
 impl Host for Native {
     fn now(&self) -> DateTime<Utc> {
         self.0.now.get()
@@ -171,12 +186,7 @@ impl Host for Native {
     }
 
     fn header(&self, name: &'static str) -> Option<String> {
-        let values = self.1.headers().get_all(name).iter();
-        let values: Vec<_> = values
-            .map(|value| value.to_str())
-            .collect::<Result<_, _>>()
-            .ok()?;
-        (!values.is_empty()).then(|| values.join(if name == "cookie" { "; " } else { ", " }))
+        header(&self.1, name)
     }
 
     fn header_names(&self) -> String {
