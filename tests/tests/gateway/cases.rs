@@ -2,6 +2,8 @@
 
 use crate::tokens::Token;
 
+mod pages;
+
 /// A route of each kind, and quotas that are used up soon.
 pub const POLICY: &str = r#"{
     "limits": {
@@ -148,7 +150,7 @@ pub fn with_an_origin() -> Vec<Case> {
         tokens(),
         revocations(),
         forwarding(),
-        pages(),
+        pages::all(),
         quotas(),
     ];
     all.into_iter().flatten().collect()
@@ -354,79 +356,6 @@ fn forwarding() -> Vec<Case> {
             .status(302)
             .with("location", "/open")
             .forwarded(),
-    ]
-}
-
-fn pages() -> Vec<Case> {
-    const APP: &str = "https://app.example";
-    const ALLOWED: &str = "access-control-allow-origin";
-    let before = |name, target, origin, method| {
-        case(name, "OPTIONS", target)
-            .header("origin", origin)
-            .header("access-control-request-method", method)
-    };
-    vec![
-        before("what a browser asks before", "/pages", APP, "POST")
-            .header(
-                "access-control-request-headers",
-                "authorization,content-type",
-            )
-            .status(204)
-            .with(ALLOWED, APP)
-            .with("access-control-allow-methods", "POST")
-            .with("access-control-allow-headers", "authorization,content-type")
-            .with("access-control-max-age", "600")
-            .with("access-control-allow-credentials", "")
-            .with("vary", "origin"),
-        before("headers that are no names", "/pages", APP, "GET")
-            .header("access-control-request-headers", "a: b")
-            .status(204)
-            .with("access-control-allow-headers", ""),
-        before(
-            "a page from elsewhere",
-            "/pages",
-            "https://app.example.evil.test",
-            "POST",
-        )
-        .problem(403, "FORBIDDEN")
-        .with(ALLOWED, ""),
-        before(
-            "the same host without TLS",
-            "/pages",
-            "http://app.example",
-            "POST",
-        )
-        .problem(403, "FORBIDDEN"),
-        before("another port", "/pages", "https://app.example:8443", "POST")
-            .problem(403, "FORBIDDEN"),
-        before("no origin at all", "/pages", "null", "POST").problem(403, "FORBIDDEN"),
-        before("where no page may", "/open", APP, "GET").problem(403, "FORBIDDEN"),
-        before("another method", "/pages", APP, "DELETE").problem(405, "METHOD_NOT_ALLOWED"),
-        before("an unknown path", "/nothing", APP, "GET").problem(404, "NOT_FOUND"),
-        case("no question of a browser", "OPTIONS", "/pages")
-            .header("origin", APP)
-            .problem(405, "METHOD_NOT_ALLOWED")
-            .with(ALLOWED, ""),
-        get("a page reads its answer", "/pages")
-            .bearer(Token::Good)
-            .header("origin", "http://localhost:3000")
-            .with(ALLOWED, "http://localhost:3000")
-            .with("vary", "origin")
-            .forwarded(),
-        get("and its problem", "/pages")
-            .header("origin", APP)
-            .problem(401, "UNAUTHENTICATED")
-            .with(ALLOWED, APP),
-        get("another page does not", "/pages")
-            .bearer(Token::Good)
-            .header("origin", "https://evil.test")
-            .with(ALLOWED, "")
-            .forwarded(),
-        get("what all pages may read", "/all-pages")
-            .header("origin", "https://any.test")
-            .with(ALLOWED, "*")
-            .with("vary", ""),
-        get("who is no page is told nothing", "/all-pages").with(ALLOWED, ""),
     ]
 }
 
