@@ -44,7 +44,7 @@ pub struct Settings {
     /// Multiplies every quota, for tests and benches
     #[arg(long, env = "LIMIT_SCALE", default_value_t = 1)]
     pub limit_scale: u32,
-    /// Apps behind the edge, as TOML that is added to policy.toml; UPSTREAM_PROOF_KEYS has their keys
+    /// A file of apps behind the edge, in TOML, with their keys in the variable `UPSTREAM_PROOF_KEYS`
     #[arg(long, env = "POLICY_FILE")]
     pub policy: Option<PathBuf>,
     /// A Postgres that runs already, instead of one of our own

@@ -149,7 +149,7 @@ impl RawPolicy {
             .map(|(name, upstream)| upstream.parse(name, &mut mistakes))
             .collect();
         are_origins(&self.origins, &mut |_, why| {
-            mistakes.push(format!("origins: {why}"))
+            mistakes.push(format!("origins: {why}"));
         });
         let mut paths: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         let mut routes: Vec<Route> = Vec::new();

@@ -133,7 +133,7 @@ impl Rig {
         );
         let answer = self.ask(request, "").await?;
         assert_eq!(answer.status(), 200, "{}", answer.body());
-        let seen = self.only(&self.app)?;
+        let seen = only(&self.app)?;
         assert_eq!(seen.target, "/v2/a%20b?x=1&y");
         for (name, value) in [
             ("cookie", "theme=dark; lang=de"),
@@ -160,7 +160,7 @@ impl Rig {
             trace.iter().map(|part| part.len()).collect::<Vec<_>>(),
             [2, 32, 16, 2]
         );
-        self.is_proven(&seen, "GET", Some(&self.claims));
+        is_proven(&seen, "GET", Some(&self.claims));
         assert_eq!(answer.headers()[REQUEST_ID], header(&seen, REQUEST_ID));
 
         let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -168,19 +168,19 @@ impl Rig {
             .header("traceparent", traceparent)
             .header("cookie", "tollgate=secret");
         self.ask_bare(request, "").await?;
-        let seen = self.only(&self.app)?;
+        let seen = only(&self.app)?;
         assert_eq!(
             (seen.target.as_str(), header(&seen, "traceparent")),
             ("/v2", traceparent)
         );
         assert!(!seen.headers.contains_key("cookie"), "{seen:?}");
-        self.is_proven(&seen, "GET", None);
+        is_proven(&seen, "GET", None);
         Ok(())
     }
 
     async fn a_token_goes_on_where_the_policy_keeps_it(&self) -> Result<()> {
         self.ask(Request::get("/keeps"), "").await?;
-        let seen = self.only(&self.app)?;
+        let seen = only(&self.app)?;
         assert_eq!(
             header(&seen, "authorization"),
             format!("Bearer {}", self.token)
@@ -191,10 +191,10 @@ impl Rig {
     async fn a_body_is_as_large_as_the_route_allows(&self) -> Result<()> {
         let answer = self.ask(Request::post("/notes/a"), "ten bytes.").await?;
         assert_eq!(answer.status(), 200, "{}", answer.body());
-        assert_eq!(self.only(&self.app)?.body, "ten bytes.");
+        assert_eq!(only(&self.app)?.body, "ten bytes.");
         let answer = self.ask(Request::post("/notes/a"), "eleven byte").await?;
         assert_eq!(problem(&answer)["code"], "BODY_TOO_LARGE");
-        self.nothing(&self.app);
+        nothing(&self.app);
         Ok(())
     }
 
@@ -217,7 +217,7 @@ impl Rig {
                 .header("idempotency-key", "chosen");
             let answer = self.ask(request, "a body").await?;
             assert!(!answer.headers().contains_key(COST), "{answer:?}");
-            let seen = self.only(&self.app)?;
+            let seen = only(&self.app)?;
             let settled = self.settled(2).await?;
             let [opened, settled] = settled.as_slice() else {
                 panic!("{target}: {settled:?}");
@@ -247,8 +247,8 @@ impl Rig {
             assert_eq!(body, wanted, "{target}");
         }
         self.ask(Request::get("/priced/1"), "").await?;
-        self.only(&self.app)?;
-        self.nothing(&self.origin);
+        only(&self.app)?;
+        nothing(&self.origin);
         Ok(())
     }
 
@@ -260,11 +260,11 @@ impl Rig {
             (&json!("INSUFFICIENT_CREDITS"), &json!(100))
         );
         assert_eq!(problem["instance"], answer.headers()[REQUEST_ID].to_str()?);
-        self.nothing(&self.app);
-        self.only(&self.origin)?;
+        nothing(&self.app);
+        only(&self.origin)?;
         let answer = self.ask_bare(Request::get("/dear"), "").await?;
         assert_eq!(answer.status(), 401);
-        self.nothing(&self.origin);
+        nothing(&self.origin);
         Ok(())
     }
 
@@ -282,18 +282,6 @@ impl Rig {
             );
         }
         Ok(())
-    }
-
-    /// The one request that a stub has seen, which it forgets.
-    fn only(&self, stub: &Stub) -> Result<Seen> {
-        let mut seen = stub.take();
-        ensure!(seen.len() == 1, "one request, not {seen:?}");
-        Ok(seen.remove(0))
-    }
-
-    fn nothing(&self, stub: &Stub) {
-        let seen = stub.take();
-        assert!(seen.is_empty(), "{seen:?}");
     }
 
     /// Waits until the origin has been asked so often about prices.
@@ -314,34 +302,46 @@ impl Rig {
         );
         Ok(seen)
     }
+}
 
-    /// The edge's word, under the app's own key.
-    fn is_proven(&self, seen: &Seen, method: &str, caller: Option<&AccessClaims>) {
-        let subject = caller
-            .map(|claims| claims.sub.to_string())
-            .unwrap_or_default();
-        let parts = Parts {
-            purpose: Purpose::Forward,
-            method,
-            host: header(seen, "host"),
-            target: &seen.target,
-            address: CLIENT,
-            subject: &subject,
-            role: caller.map_or("", |claims| claims.role.as_str()),
-            email: caller.map_or("", |claims| &claims.email),
-            request_id: header(seen, REQUEST_ID),
-        };
-        for (name, value) in [
-            (ADDRESS, parts.address),
-            (SUBJECT, parts.subject),
-            (ROLE, parts.role),
-            (EMAIL, parts.email),
-        ] {
-            assert_eq!(header(seen, name), value, "{name}");
-        }
-        let key = ProofKey::new(Zeroizing::new(APP_KEYS[0].1));
-        assert_eq!(key.check(&parts, header(seen, PROOF), tests::now()), Ok(()));
+/// The one request that a stub has seen, which it forgets.
+fn only(stub: &Stub) -> Result<Seen> {
+    let mut seen = stub.take();
+    ensure!(seen.len() == 1, "one request, not {seen:?}");
+    Ok(seen.remove(0))
+}
+
+fn nothing(stub: &Stub) {
+    let seen = stub.take();
+    assert!(seen.is_empty(), "{seen:?}");
+}
+
+/// The edge's word, under the app's own key.
+fn is_proven(seen: &Seen, method: &str, caller: Option<&AccessClaims>) {
+    let subject = caller
+        .map(|claims| claims.sub.to_string())
+        .unwrap_or_default();
+    let parts = Parts {
+        purpose: Purpose::Forward,
+        method,
+        host: header(seen, "host"),
+        target: &seen.target,
+        address: CLIENT,
+        subject: &subject,
+        role: caller.map_or("", |claims| claims.role.as_str()),
+        email: caller.map_or("", |claims| &claims.email),
+        request_id: header(seen, REQUEST_ID),
+    };
+    for (name, value) in [
+        (ADDRESS, parts.address),
+        (SUBJECT, parts.subject),
+        (ROLE, parts.role),
+        (EMAIL, parts.email),
+    ] {
+        assert_eq!(header(seen, name), value, "{name}");
     }
+    let key = ProofKey::new(Zeroizing::new(APP_KEYS[0].1));
+    assert_eq!(key.check(&parts, header(seen, PROOF), tests::now()), Ok(()));
 }
 
 fn header<'a>(seen: &'a Seen, name: &str) -> &'a str {

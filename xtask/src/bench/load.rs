@@ -156,7 +156,7 @@ pub fn upload(address: &str, path: &str, token: &str, size: usize) -> Result<f64
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\ncontent-length: {size}\r\n\r\n"
     );
-    let part = [b'x'; 65_536];
+    let part = vec![b'x'; 65_536];
     let begun = Instant::now();
     connection.stream.write_all(head.as_bytes())?;
     for at in (0..size).step_by(part.len()) {
@@ -193,7 +193,7 @@ fn answer_all(mut stream: TcpStream, jwks: &str) -> Result<()> {
             let mut left = length
                 .parse::<usize>()?
                 .saturating_sub(buffer.len() - ends_at);
-            let mut part = [0; 65_536];
+            let mut part = vec![0; 65_536];
             while left > 0 {
                 let at_once = left.min(part.len());
                 let count = stream.read(&mut part[..at_once])?;
