@@ -50,7 +50,7 @@ export async function handOn(request, url, dropped, headers, answerHeaders, time
     answer = await fetch(onward, { redirect: "manual", signal: late.signal, cache: "no-store" });
   } catch (error) {
     console.error(`request_id=${requestId} no answer from ${new URL(url).host}: ${error}`);
-    return not_reached(late.signal.aborted, requestId);
+    answer = not_reached(late.signal.aborted, requestId);
   } finally {
     clearTimeout(timer);
   }

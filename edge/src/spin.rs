@@ -98,7 +98,8 @@ impl Guest for Edge {
                         "request_id={} no answer: {why:?}",
                         forward.request_id
                     ));
-                    (respond(Answer::not_reached(why, &forward.request_id)), None)
+                    let answer = respond(Answer::not_reached(why, &forward.request_id));
+                    (with_headers(answer, &forward.answer_headers), None)
                 });
                 if let Some(settlement) = forward.settlement {
                     let answered = Answered {

@@ -34,8 +34,12 @@ pub fn run(policy: &Policy) -> Result<()> {
     for (place, json) in &policies {
         check(json).with_context(|| place.clone())?;
     }
-    let places: Vec<&str> = policies.iter().map(|(place, _)| place.as_str()).collect();
-    say(&format!("good  policy.toml, with: {}", places.join(", ")));
+    for (place, _) in &policies {
+        say(&format!("good  {place}, on policy.toml"));
+    }
+    if policies.is_empty() {
+        say("good  wrangler.toml adds nothing to policy.toml");
+    }
     Ok(())
 }
 
@@ -50,7 +54,7 @@ fn table(file: &Path) -> Result<Value> {
     Ok(serde_json::to_value(table)?)
 }
 
-/// Every policy of a deployment, and where it is; nothing, where none has one.
+/// Every policy of a deployment, and where it is.
 fn of_wrangler(wrangler: &Value) -> Vec<(String, String)> {
     let environments = wrangler["env"].as_object().into_iter().flatten();
     let environments = environments.map(|(name, told)| (format!("env.{name}.vars.POLICY"), told));
@@ -60,7 +64,6 @@ fn of_wrangler(wrangler: &Value) -> Vec<(String, String)> {
         .map(|(place, told)| (place, &told["vars"]["POLICY"]));
     told.filter(|(_, policy)| !policy.is_null())
         .map(|(place, policy)| (place, policy.to_string()))
-        .chain([("nothing".to_owned(), r#"{"routes": []}"#.to_owned())])
         .collect()
 }
 

@@ -230,14 +230,13 @@ impl Stack {
     async fn start_edge(&mut self) -> Result<()> {
         let settings = &self.settings;
         let variables = settings.data_dir.join("edge.env");
-        let text = format!(
+        let mut text = format!(
             "PUBLIC_URL={}\nORIGIN_URL={}\nLIMIT_SCALE={}\nEDGE_PROOF_KEY={}\n",
             settings.edge_url(),
             settings.origin_url(),
             settings.limit_scale,
             self.secrets.get("EDGE_PROOF_KEY")?,
         );
-        let mut text = text;
         if let Some(file) = &settings.policy {
             let keys = env::var("UPSTREAM_PROOF_KEYS").unwrap_or_default();
             let policy = policy::read(file)?;

@@ -59,17 +59,14 @@ impl Rig {
 
 /// What somebody can spend, once nothing is put aside.
 async fn settled(ada: &Person) -> Result<f64> {
-    let mut spendable = None;
-    for _ in 0..200 {
-        let balance = ada.get(BALANCE).await?.ok().body;
-        let number = |name: &str| balance[name].as_f64().context("a number");
-        if number("held")? == 0.0 {
-            spendable = Some(number("balance")? + number("freeCreditsRemaining")?);
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    spendable.context("something stays put aside")
+    until("nothing is put aside", async || {
+        let balance = ada.get(BALANCE).await;
+        balance.is_ok_and(|balance| balance.body["held"] == json!(0))
+    })
+    .await;
+    let balance = ada.get(BALANCE).await?.ok().body;
+    let number = |name: &str| balance[name].as_f64().context("a number");
+    Ok(number("balance")? + number("freeCreditsRemaining")?)
 }
 
 #[tokio::test]

@@ -424,6 +424,11 @@ pub fn without_the_origin() -> Vec<Case> {
         get("what the origin answers", "/mine")
             .bearer(Token::Good)
             .problem(502, "UPSTREAM_UNREACHABLE"),
+        get("a page reads that, too", "/pages")
+            .bearer(Token::Good)
+            .header("origin", "https://app.example")
+            .problem(502, "UPSTREAM_UNREACHABLE")
+            .with("access-control-allow-origin", "https://app.example"),
     ]
 }
 
