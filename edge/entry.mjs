@@ -2,7 +2,7 @@
 // the Wasm ends that instance; the next request gets a fresh one.
 import wasm from "./build/edge_bg.wasm";
 import * as edge from "./build/edge.js";
-import { randomId } from "./host.mjs";
+import { head, randomId } from "./host.mjs";
 
 edge.initSync({ module: wasm });
 let broken = false;
@@ -49,7 +49,7 @@ function failed(error) {
 export default {
   fetch(request, env, context) {
     try {
-      return guarded(() => edge.answer(request, env, context));
+      return guarded(() => edge.answer(head(request), request, env, context));
     } catch (error) {
       return failed(error);
     }

@@ -4,7 +4,7 @@
 //! What an isolate remembers lives in [`Gateway`]. Nothing is borrowed across an `await`, and on
 //! the common paths nothing awaits at all: a platform may poll once and have its answer.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use shared::{
@@ -41,6 +41,12 @@ const KEYS_TIMEOUT_MILLIS: u32 = 5_000;
 
 /// How many verified tokens are kept: 8 MB, of the 128 MB that an isolate has.
 const KEPT_TOKENS: usize = 4_096;
+
+/// Work that few requests need, as code of its own: an isolate compiles what it runs, and what is part of
+/// the common path is compiled, and given its room on the stack, for all of them.
+fn apart<'a, T>(work: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
+    Box::pin(work)
+}
 
 /// What an isolate knows and remembers.
 pub struct Gateway {
@@ -105,7 +111,9 @@ impl Gateway {
             }
             Destination::Origin | Destination::App(_) => {
                 let forward = self.forward(host, head, route, caller.as_deref(), &rates);
-                let forward = forward.await.map_err(|problem| rates.refuse(problem))?;
+                let forward = apart(forward)
+                    .await
+                    .map_err(|problem| rates.refuse(problem))?;
                 Ok(Outcome::Forward(forward))
             }
         }
@@ -224,7 +232,7 @@ impl Gateway {
             )
         };
         let mut keep = self.keys.borrow_mut().take(now);
-        if matches!(keep, Keep::Fetch) && self.recall_keys(host).await {
+        if matches!(keep, Keep::Fetch) && apart(self.recall_keys(host)).await {
             keep = self.keys.borrow_mut().take(now);
         }
         match keep {
@@ -236,7 +244,7 @@ impl Gateway {
                 });
                 Ok(published)
             }
-            Keep::Fetch => self.fetch_keys(host).await.ok_or_else(unavailable),
+            Keep::Fetch => apart(self.fetch_keys(host)).await.ok_or_else(unavailable),
             Keep::Unavailable => Err(unavailable()),
         }
     }
@@ -245,7 +253,7 @@ impl Gateway {
     async fn newer_keys<H: Host>(self: &Rc<Self>, host: &H) -> Option<Rc<Published>> {
         let mine = self.keys.borrow_mut().may_ask_for_unknown(host.now());
         if mine {
-            self.fetch_keys(host).await
+            apart(self.fetch_keys(host)).await
         } else {
             None
         }
@@ -313,7 +321,7 @@ impl Gateway {
                 host.header("if-none-match").as_deref(),
             )),
             (Serve::Validate, Some(caller)) => Ok(json(valid(&caller))),
-            (Serve::Validate, None) => self.validate(host, strict).await.map(json),
+            (Serve::Validate, None) => apart(self.validate(host, strict)).await.map(json),
         }
     }
 

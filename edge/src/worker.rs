@@ -46,10 +46,8 @@ const LIMITS: &str = "LIMITS";
 
 #[wasm_bindgen(raw_module = "../host.mjs")]
 extern "C" {
-    fn respond(status: u16, headers: &str, body: &str) -> web_sys::Response;
-    /// Method, URL, client's address, `Origin` and `Authorization`, a line each: the headers that most
-    /// routes need come along in the same crossing.
-    fn head(request: &web_sys::Request) -> String;
+    /// `text` is the headers, so many characters, and the body behind them.
+    fn respond(status: u16, headers: usize, text: &str) -> web_sys::Response;
     #[wasm_bindgen(js_name = headerNames)]
     fn header_names(request: &web_sys::Request) -> String;
     #[wasm_bindgen(js_name = handOn)]
@@ -89,14 +87,21 @@ thread_local! {
     static PUBLIC_KEYS: RefCell<Vec<([u8; 32], JsValue)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Answers a request with a `Response`, or with a promise of one.
+/// Answers a request with a `Response`, or with a promise of one. Its head is the method, URL, client's
+/// address, `Origin` and `Authorization`, a line each: the headers that most routes need come along in
+/// the same crossing.
 #[wasm_bindgen]
-pub fn answer(request: web_sys::Request, env: Env, context: worker_sys::Context) -> JsValue {
+pub fn answer(
+    head: &[u8],
+    request: web_sys::Request,
+    env: Env,
+    context: worker_sys::Context,
+) -> JsValue {
     let gateway = match GATEWAY.with(|gateway| gateway.get_or_init(|| start(&env)).clone()) {
         Ok(gateway) => gateway,
         Err(why) => return misconfigured(&why),
     };
-    let (head, authorization) = read_head(&request);
+    let (head, authorization) = read_head(head);
     let host = Workers(Rc::new(Parts {
         request,
         authorization,
@@ -129,15 +134,16 @@ pub fn not_reached(timed_out: bool, request_id: &str) -> web_sys::Response {
     response(&Answer::not_reached(why, request_id))
 }
 
-fn read_head(request: &web_sys::Request) -> (Head, Option<String>) {
-    let text = head(request);
+fn read_head(head: &[u8]) -> (Head, Option<String>) {
+    let text = str::from_utf8(head).expect("an encoder writes UTF-8");
     let mut lines = text.split('\n');
     let mut line = || lines.next().unwrap_or_default();
     let (method, url, address) = (line(), line(), line());
     let (origin, authorization) = (line(), line());
     let target = url
-        .split_once("://")
-        .and_then(|(_, rest)| rest.find('/').map(|slash| &rest[slash..]));
+        .split_once(':')
+        .and_then(|(_, rest)| rest.strip_prefix("//"))
+        .and_then(|rest| rest.find('/').map(|slash| &rest[slash..]));
     let target = target.expect("the runtime gives an absolute URL with a path");
     let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
     let head = Head {
@@ -155,6 +161,8 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut TaskContext::from_waker(Waker::noop()))
 }
 
+#[cold]
+#[inline(never)]
 fn start(env: &Env) -> Result<Rc<Gateway>, String> {
     std::panic::set_hook(Box::new(|panic| console_error!("{panic}")));
     let var = |name: &str| {
@@ -176,7 +184,10 @@ fn misconfigured(why: &str) -> JsValue {
 }
 
 fn response(answer: &Answer) -> web_sys::Response {
-    respond(answer.status, &lines(&answer.headers), &answer.body)
+    let mut text = lines(&answer.headers);
+    let headers = text.encode_utf16().count();
+    text.push_str(&answer.body);
+    respond(answer.status, headers, &text)
 }
 
 /// Headers as one text: a name and a value a line, so that they cross at once.

@@ -9,7 +9,7 @@ use shared::{
     tokens::Verified,
 };
 
-use super::Gateway;
+use super::{Gateway, apart};
 use crate::{gate::NotBelieved, host::Host, revocations::Keep};
 
 /// How long a request waits for revocations at the most.
@@ -52,7 +52,7 @@ impl Gateway {
             (keep, revocations.is_cold())
         };
         let (mut keep, is_cold) = take();
-        if keep == Keep::Fetch && is_cold && self.recall_revocations(host).await {
+        if keep == Keep::Fetch && is_cold && apart(self.recall_revocations(host)).await {
             (keep, _) = take();
         }
         match keep {
@@ -61,7 +61,7 @@ impl Gateway {
                 let (gateway, again) = (self.clone(), host.clone());
                 host.later(async move { gateway.fetch_revocations(&again, PATIENCE).await });
             }
-            Keep::Fetch => self.fetch_revocations(host, WAIT).await,
+            Keep::Fetch => apart(self.fetch_revocations(host, WAIT)).await,
         }
     }
 

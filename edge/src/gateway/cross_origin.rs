@@ -20,6 +20,7 @@ const MAX_AGE_SECS: &str = "600";
 
 impl Gateway {
     /// The answer to a browser that asks whether a page may ask, if this is one.
+    #[inline(never)]
     pub(super) fn preflight<H: Host>(
         &self,
         host: &H,

@@ -9,7 +9,7 @@ use shared::{
     tokens::Verified,
 };
 
-use super::Gateway;
+use super::{Gateway, apart};
 use crate::{
     host::{Ask, Forward, Head, Headers, Host},
     limits::Rates,
@@ -96,7 +96,7 @@ impl Gateway {
             (None, _) => None,
             (Some(price), Some(caller)) => {
                 let opened = self.put_aside(host, head, route, price, caller, &request_id);
-                Some(opened.await?)
+                Some(apart(opened).await?)
             }
             // The policy has none such; a call would be free.
             (Some(_), None) => return Err(Problem::new(Code::Internal, Code::Internal.title())),

@@ -1,6 +1,6 @@
 //! How a policy is read, and everything that may be wrong with it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -88,6 +88,26 @@ const fn a_minute() -> u32 {
     60
 }
 
+/// Where a part of a policy is, and what is wrong with it. Few policies have a mistake, and every isolate
+/// that starts compiles what it runs: what says so is out of the way.
+struct Part<'a> {
+    at: &'a str,
+    mistakes: &'a mut Vec<String>,
+}
+
+impl Part<'_> {
+    #[cold]
+    #[inline(never)]
+    fn wrong(&mut self, field: &str, why: fmt::Arguments<'_>) {
+        let Self { at, mistakes } = self;
+        mistakes.push(if at.is_empty() {
+            format!("{field}: {why}")
+        } else {
+            format!("{at}.{field}: {why}")
+        });
+    }
+}
+
 impl Policy {
     /// `policy.toml`, and what an operator adds to it, in JSON. `scale` multiplies every quota, for tests
     /// and benches.
@@ -108,6 +128,11 @@ impl Policy {
 }
 
 fn read(json: &str) -> Result<RawPolicy, Mistakes> {
+    // An isolate that starts compiles what it runs: to keep track of paths is twice the code, and most
+    // policies have no mistake to name by one.
+    if let Ok(policy) = serde_json::from_str(json) {
+        return Ok(policy);
+    }
     serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json))
         .map_err(|why| Mistakes(vec![format!("{}: {}", why.path(), why.inner())]))
 }
@@ -139,7 +164,11 @@ impl RawPolicy {
     fn build(self, scale: u32) -> Result<Policy, Mistakes> {
         let mut mistakes = Vec::new();
         let shield = self.shield.unwrap_or_default();
-        let shield = quota(shield.quota, shield.period, "shield", &mut mistakes).scaled(scale);
+        let mut part = Part {
+            at: "shield",
+            mistakes: &mut mistakes,
+        };
+        let shield = quota(shield.quota, shield.period, &mut part).scaled(scale);
         let limits = self.limits.into_iter().enumerate();
         let limits: Vec<Limit> = limits
             .map(|(index, (name, limit))| limit.parse(index, name, scale, &mut mistakes))
@@ -148,9 +177,13 @@ impl RawPolicy {
         let upstreams: Vec<Upstream> = upstreams
             .map(|(name, upstream)| upstream.parse(name, &mut mistakes))
             .collect();
-        are_origins(&self.origins, &mut |_, why| {
-            mistakes.push(format!("origins: {why}"));
-        });
+        are_origins(
+            &self.origins,
+            &mut Part {
+                at: "",
+                mistakes: &mut mistakes,
+            },
+        );
         let mut paths: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         let mut routes: Vec<Route> = Vec::new();
         for (index, raw) in self.routes.into_iter().enumerate() {
@@ -192,18 +225,18 @@ impl RawPolicy {
     }
 }
 
-fn quota(limit: u32, period_secs: u32, at: &str, mistakes: &mut Vec<String>) -> Quota {
+fn quota(limit: u32, period_secs: u32, part: &mut Part<'_>) -> Quota {
     if limit == 0 {
-        mistakes.push(format!("{at}.quota: must be at least 1"));
+        part.wrong("quota", format_args!("must be at least 1"));
     }
     if !(1..=86_400).contains(&period_secs) {
-        mistakes.push(format!("{at}.period: must be 1 to 86400 seconds"));
+        part.wrong("period", format_args!("must be 1 to 86400 seconds"));
     }
     Quota { limit, period_secs }
 }
 
 /// RFC 6454 §6.2, as browsers send it.
-fn are_origins(origins: &[String], wrong: &mut impl FnMut(&str, &str)) {
+fn are_origins(origins: &[String], part: &mut Part<'_>) {
     for origin in origins {
         let host = origin
             .strip_prefix("https://")
@@ -212,9 +245,9 @@ fn are_origins(origins: &[String], wrong: &mut impl FnMut(&str, &str)) {
             byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte)
         };
         if origin != "*" && !host.is_some_and(|host| !host.is_empty() && host.bytes().all(plain)) {
-            wrong(
+            part.wrong(
                 "origins",
-                &format!("`{origin}` is neither `*` nor scheme and host in small letters"),
+                format_args!("`{origin}` is neither `*` nor scheme and host in small letters"),
             );
         }
     }
@@ -222,10 +255,11 @@ fn are_origins(origins: &[String], wrong: &mut impl FnMut(&str, &str)) {
 
 impl RawLimit {
     fn parse(self, index: usize, name: String, scale: u32, mistakes: &mut Vec<String>) -> Limit {
-        let at = format!("limits.{name}");
+        let at = &format!("limits.{name}");
+        let mut part = Part { at, mistakes };
         Limit {
             index,
-            quota: quota(self.quota, self.period, &at, mistakes).scaled(scale),
+            quota: quota(self.quota, self.period, &mut part).scaled(scale),
             by: self.by,
             exact: self.exact,
             name,
@@ -243,38 +277,41 @@ impl RawRoute {
         origins: &[String],
         mistakes: &mut Vec<String>,
     ) -> Route {
-        let mut wrong = |field: &str, why: &str| mistakes.push(format!("{at}.{field}: {why}"));
+        let part = &mut Part { at, mistakes };
         if !self.path.starts_with('/') {
-            wrong("path", "must begin with a slash");
+            part.wrong("path", format_args!("must begin with a slash"));
         }
         if is_internal(&self.path) {
-            wrong("path", "`/internal` is never forwarded, nor served");
+            part.wrong(
+                "path",
+                format_args!("`/internal` is never forwarded, nor served"),
+            );
         }
         if self.methods.is_empty() {
-            wrong("methods", "must name at least one");
+            part.wrong("methods", format_args!("must name at least one"));
         }
         for method in &self.methods {
             if !["DELETE", "GET", "PATCH", "POST", "PUT"].contains(&method.as_str()) {
-                wrong(
+                part.wrong(
                     "methods",
-                    &format!("`{method}` is none of DELETE, GET, PATCH, POST, PUT"),
+                    format_args!("`{method}` is none of DELETE, GET, PATCH, POST, PUT"),
                 );
             }
         }
-        let to = self.leads_to(upstreams, &mut wrong);
+        let to = self.leads_to(upstreams, part);
         if self.strict && self.auth == Auth::None && to != Destination::Edge(Serve::Validate) {
-            wrong(
+            part.wrong(
                 "strict",
-                "needs `auth` or `serve = \"validate\"`: no token is looked at here",
+                format_args!("needs `auth` or `serve = \"validate\"`: no token is looked at here"),
             );
         }
         if self.role.is_some() && self.auth != Auth::Required {
-            wrong("role", "needs `auth = \"required\"`");
+            part.wrong("role", format_args!("needs `auth = \"required\"`"));
         }
-        let timeout_secs = self.timeout(&mut wrong);
+        let timeout_secs = self.timeout(part);
         let is_app = matches!(to, Destination::App(_));
         if self.max_body.is_some() && !is_app {
-            wrong("max_body", "is for apps alone");
+            part.wrong("max_body", format_args!("is for apps alone"));
         }
         let max_body = if is_app {
             MAX_APP_BODY
@@ -283,15 +320,15 @@ impl RawRoute {
         };
         let app = self.app.clone().and_then(AppId::parse);
         if self.app.is_some() && app.is_none() {
-            wrong(
+            part.wrong(
                 "app",
-                "must be the id of an app: small letters, digits and hyphens",
+                format_args!("must be the id of an app: small letters, digits and hyphens"),
             );
         }
-        let costs = self.costs(is_app, &mut wrong);
-        let limits = self.counted_by(limits, &mut wrong);
+        let costs = self.costs(is_app, part);
+        let limits = self.counted_by(limits, part);
         let origins = self.origins.unwrap_or_else(|| origins.to_vec());
-        are_origins(&origins, &mut wrong);
+        are_origins(&origins, part);
         Route {
             max_body: self.max_body.unwrap_or(max_body),
             methods: self.methods,
@@ -308,31 +345,37 @@ impl RawRoute {
         }
     }
 
-    fn leads_to(&self, upstreams: &[Upstream], wrong: &mut impl FnMut(&str, &str)) -> Destination {
+    fn leads_to(&self, upstreams: &[Upstream], part: &mut Part<'_>) -> Destination {
         match (self.serve, self.upstream.as_deref()) {
             (Some(serve), None) => Destination::Edge(serve),
             (None, Some("origin")) => Destination::Origin,
             (None, Some(name)) => {
                 let Some(index) = upstreams.iter().position(|known| known.name == name) else {
-                    wrong(
+                    part.wrong(
                         "upstream",
-                        &format!("`{name}` is neither `origin` nor defined under `upstreams`"),
+                        format_args!("`{name}` is neither `origin` nor defined under `upstreams`"),
                     );
                     return Destination::Origin;
                 };
                 if !upstreams[index].takes(&self.path) {
-                    wrong("path", &format!("does not begin with what `{name}` strips"));
+                    part.wrong(
+                        "path",
+                        format_args!("does not begin with what `{name}` strips"),
+                    );
                 }
                 Destination::App(index)
             }
             _ => {
-                wrong("upstream", "there must be either `serve` or `upstream`");
+                part.wrong(
+                    "upstream",
+                    format_args!("there must be either `serve` or `upstream`"),
+                );
                 Destination::Origin
             }
         }
     }
 
-    fn timeout(&self, wrong: &mut impl FnMut(&str, &str)) -> u32 {
+    fn timeout(&self, part: &mut Part<'_>) -> u32 {
         let most = if self.cost.is_some() {
             MAX_PRICED_SECS
         } else {
@@ -340,24 +383,27 @@ impl RawRoute {
         };
         let secs = self.timeout.unwrap_or(TIMEOUT_SECS.min(most));
         if !(1..=most).contains(&secs) {
-            wrong("timeout", &format!("must be 1 to {most} seconds here"));
+            part.wrong("timeout", format_args!("must be 1 to {most} seconds here"));
         }
         secs
     }
 
     /// What each method costs: all the same, or those that are named.
-    fn costs(&self, is_app: bool, wrong: &mut impl FnMut(&str, &str)) -> Vec<(String, Credits)> {
+    fn costs(&self, is_app: bool, part: &mut Part<'_>) -> Vec<(String, Credits)> {
         let Some(cost) = &self.cost else {
             return Vec::new();
         };
         if !is_app {
-            wrong("cost", "is for apps alone");
+            part.wrong("cost", format_args!("is for apps alone"));
         }
         if self.auth != Auth::Required {
-            wrong("cost", "needs `auth = \"required\"`: somebody must pay");
+            part.wrong(
+                "cost",
+                format_args!("needs `auth = \"required\"`: somebody must pay"),
+            );
         }
         if self.app.is_none() {
-            wrong("cost", "needs `app`: somebody must charge");
+            part.wrong("cost", format_args!("needs `app`: somebody must charge"));
         }
         let costs: Result<Vec<(String, Credits)>, String> = if cost.get().starts_with('{') {
             let by_method: Result<BTreeMap<String, Credits>, _> = serde_json::from_str(cost.get());
@@ -369,35 +415,41 @@ impl RawRoute {
             cost.get().parse().map(each).map_err(|why| format!("{why}"))
         };
         let costs = costs.unwrap_or_else(|why: String| {
-            wrong("cost", &why);
+            part.wrong("cost", format_args!("{why}"));
             Vec::new()
         });
         for (method, amount) in &costs {
             if !self.methods.contains(method) {
-                wrong(
+                part.wrong(
                     "cost",
-                    &format!("`{method}` is none of the route's methods"),
+                    format_args!("`{method}` is none of the route's methods"),
                 );
             }
             if *amount == Credits::ZERO {
-                wrong("cost", "must be more than 0; what is free has none");
+                part.wrong(
+                    "cost",
+                    format_args!("must be more than 0; what is free has none"),
+                );
             }
         }
         costs
     }
 
     /// The limits that it names.
-    fn counted_by(&self, limits: &[Limit], wrong: &mut impl FnMut(&str, &str)) -> Vec<usize> {
+    fn counted_by(&self, limits: &[Limit], part: &mut Part<'_>) -> Vec<usize> {
         let mut named = Vec::new();
         for name in &self.limits {
             let Some(limit) = limits.iter().find(|limit| limit.name == *name) else {
-                wrong("limits", &format!("`{name}` is not defined under `limits`"));
+                part.wrong(
+                    "limits",
+                    format_args!("`{name}` is not defined under `limits`"),
+                );
                 continue;
             };
             if limit.by != By::Address && self.auth == Auth::None {
-                wrong(
+                part.wrong(
                     "limits",
-                    &format!(
+                    format_args!(
                         "`{name}` counts by who signed in, and nobody does where `auth` is none"
                     ),
                 );

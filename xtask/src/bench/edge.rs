@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{edge, tools};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const TOKENS: usize = 2_000;
 /// More than any contestant verifies in a second.
 const COLD_TOKENS_PER_SECOND: usize = 12_000;
