@@ -198,6 +198,8 @@ fn proof_key(text: &str) -> Result<ProofKey, BadConfig> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::policy::Found;
 
@@ -272,9 +274,12 @@ mod tests {
         let Found::Route(login) = config.policy.find("POST", login) else {
             panic!("a route");
         };
-        let limits = config.policy.limits_by_address(login);
+        let anywhere = IpAddr::from([192, 0, 2, 1]);
+        let limits = config.policy.limits_by_request(login, anywhere, |_| None);
         assert_eq!(
-            limits.map(|limit| limit.quota.limit).collect::<Vec<_>>(),
+            limits
+                .map(|(limit, _)| limit.quota.limit)
+                .collect::<Vec<_>>(),
             [1]
         );
     }

@@ -89,17 +89,14 @@ impl Gateway {
         let route = self.find_route(head)?;
         self.shield(host, head)?;
         let mut rates = Rates::default();
-        for limit in self.config.policy.limits_by_address(route) {
-            self.count(host, limit, Key::address(head.address), &mut rates)
-                .await?;
+        let header = |name: &str| host.header(name);
+        let policy = &self.config.policy;
+        for (limit, key) in policy.limits_by_request(route, head.address, header) {
+            self.count(host, limit, key, &mut rates).await?;
         }
         let judged = self.judge(host, route).await;
         let caller = judged.map_err(|problem| rates.refuse(problem))?;
-        for (limit, key) in self
-            .config
-            .policy
-            .limits_by_caller(route, caller.as_deref())
-        {
+        for (limit, key) in policy.limits_by_caller(route, caller.as_deref()) {
             self.count(host, limit, key, &mut rates).await?;
         }
         match route.to {

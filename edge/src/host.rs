@@ -84,7 +84,7 @@ pub trait Host: Clone + 'static {
     fn new_request_id(&self) -> String;
 
     /// A header of the request, if it is there and is text.
-    fn header(&self, name: &'static str) -> Option<String>;
+    fn header(&self, name: &str) -> Option<String>;
 
     /// The names of all the request's headers in lower case, a line each.
     fn header_names(&self) -> String;

@@ -4,6 +4,7 @@
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 use shared::{
     gcra::{self, Decision, Quota},
     ids::{SessionId, UserId},
@@ -48,6 +49,27 @@ impl Key {
         Self {
             by: b's',
             who: session.uuid().as_u128(),
+        }
+    }
+
+    /// Counts by the app that a session is of.
+    #[must_use]
+    pub fn app(id: &str) -> Self {
+        Self::hashed(b'p', id)
+    }
+
+    /// Counts by what a header says.
+    #[must_use]
+    pub fn header(value: &str) -> Self {
+        Self::hashed(b'h', value)
+    }
+
+    fn hashed(by: u8, text: &str) -> Self {
+        let digest: [u8; 32] = Sha256::digest(text).into();
+        let (half, _) = digest.split_first_chunk().expect("32 bytes have 16");
+        Self {
+            by,
+            who: u128::from_be_bytes(*half),
         }
     }
 

@@ -4,7 +4,7 @@
 //! A policy is parsed once, when an isolate starts. Unknown fields and impossible values are
 //! refused with the path of the mistake, so that a typing error is never an open door.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use serde::Deserialize;
 use shared::{
@@ -12,6 +12,7 @@ use shared::{
 };
 
 mod parse;
+mod quotas;
 mod upstream;
 
 use crate::limits::Key;
@@ -139,15 +140,25 @@ pub struct Limit {
 }
 
 /// What a quota counts apart.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum By {
     /// The client's address; IPv6 by /64.
     Address,
+    /// The value of a request's header of this name, in lower case; who sends none is counted by address.
+    Header(String),
     /// The token's `sub`.
     User,
     /// The token's `sid`.
     Session,
+    /// The token's `client_id`: all users of an app together.
+    App,
+}
+
+impl By {
+    /// Whether it counts who signed in, and not whoever asks.
+    const fn needs_caller(&self) -> bool {
+        matches!(self, Self::User | Self::Session | Self::App)
+    }
 }
 
 /// What a path and a method lead to.
@@ -213,9 +224,22 @@ impl Policy {
         self.shield
     }
 
-    /// The limits of a route that count before anybody is known.
-    pub fn limits_by_address(&self, route: &Route) -> impl Iterator<Item = &Limit> {
-        self.limits(route).filter(|limit| limit.by == By::Address)
+    /// The limits of a route that count before anybody is known, and what they count of a request from
+    /// this address with these headers.
+    pub fn limits_by_request<'a>(
+        &'a self,
+        route: &Route,
+        address: IpAddr,
+        header: impl Fn(&str) -> Option<String>,
+    ) -> impl Iterator<Item = (&'a Limit, Key)> {
+        self.limits(route).filter_map(move |limit| match &limit.by {
+            By::Address => Some((limit, Key::address(address))),
+            By::Header(name) => {
+                let value = header(name).map(|value| Key::header(&value));
+                Some((limit, value.unwrap_or_else(|| Key::address(address))))
+            }
+            By::User | By::Session | By::App => None,
+        })
     }
 
     /// The limits of a route that count the caller, and what they count.
@@ -226,9 +250,10 @@ impl Policy {
     ) -> impl Iterator<Item = (&'a Limit, Key)> {
         let claims = caller.map(|caller| &caller.claims);
         self.limits(route).filter_map(move |limit| match limit.by {
-            By::Address => None,
+            By::Address | By::Header(_) => None,
             By::User => claims.map(|claims| (limit, Key::user(claims.sub))),
             By::Session => claims.map(|claims| (limit, Key::session(claims.sid))),
+            By::App => claims.map(|claims| (limit, Key::app(&claims.client_id))),
         })
     }
 

@@ -9,7 +9,7 @@
 //! instance and then starts another: so long lasts what the gateway remembers.
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     future::{Future, poll_fn},
     net::{Ipv4Addr, SocketAddr},
     pin::pin,
@@ -17,13 +17,15 @@ use std::{
     task::Poll,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
-    gcra::{Decision, Quota},
+    gcra::{self, Decision, Quota},
     jwks::Key,
 };
 use spin_sdk::{
-    http, variables,
+    http,
+    redis::{self, RedisParameter, RedisResult},
+    variables,
     wasip3::{
         clocks::{monotonic_clock::wait_for, system_clock},
         exports::http::handler::Guest,
@@ -56,7 +58,7 @@ const PART_BYTES: usize = 64 * 1_024;
 const CLIENT_ADDRESS: &str = "spin-client-addr";
 /// What the edge is told, by the names that it goes by in the core; `spin.toml` has them in
 /// lower case.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 10] = [
     "PUBLIC_URL",
     "ORIGIN_URL",
     "TOKEN_AUDIENCE",
@@ -66,13 +68,29 @@ const VARIABLES: [&str; 9] = [
     "REVOCATIONS_REFRESH_SECS",
     "REVOCATIONS_LIMIT_SECS",
     "POLICY",
+    REDIS_URL,
 ];
+/// Where exact quotas are counted; nowhere, if it is empty.
+const REDIS_URL: &str = "REDIS_URL";
+/// How long a request waits for Redis, and how long it is let alone when it did not answer.
+const REDIS_PATIENCE_MILLIS: u32 = 250;
+const REDIS_PAUSE: TimeDelta = TimeDelta::seconds(1);
+/// How often a state may change under us before this instance decides alone.
+const REDIS_TRIES: usize = 8;
 
 type Part = (StreamReader<u8>, LastPart);
 type LastPart = FutureReader<Result<Option<Trailers>, ErrorCode>>;
 
 thread_local! {
     static GATEWAY: OnceCell<Rc<Gateway>> = const { OnceCell::new() };
+    static REDIS: OnceCell<Redis> = const { OnceCell::new() };
+}
+
+/// The place that counts exactly.
+#[derive(Clone)]
+struct Redis {
+    url: Rc<str>,
+    away_until: Rc<Cell<DateTime<Utc>>>,
 }
 
 struct Edge;
@@ -134,6 +152,11 @@ async fn gateway() -> Result<Rc<Gateway>, String> {
         found.map(|(_, value)| value.clone())
     };
     let config = Config::read(var).map_err(|why| why.to_string())?;
+    if let Some(url) = var(REDIS_URL).filter(|url| !url.is_empty()) {
+        let away_until = Rc::new(Cell::new(DateTime::UNIX_EPOCH));
+        let url = url.into();
+        REDIS.with(|redis| redis.get_or_init(|| Redis { url, away_until }).clone());
+    }
     Ok(GATEWAY.with(|gateway| gateway.get_or_init(|| Gateway::new(config)).clone()))
 }
 
@@ -217,7 +240,7 @@ impl Host for Spin {
     }
 
     /// Several of one name are one list (RFC 9110 §5.3), of cookies with semicolons (RFC 9113 §8.2.3).
-    fn header(&self, name: &'static str) -> Option<String> {
+    fn header(&self, name: &str) -> Option<String> {
         let values = self.0.headers.get(name);
         (!values.is_empty()).then_some(())?;
         let between = if name == "cookie" { "; " } else { ", " };
@@ -275,9 +298,20 @@ impl Host for Spin {
         }
     }
 
-    /// There is no such place on Spin yet.
-    async fn admit(&self, _key: &str, _quota: Quota) -> Result<Option<Decision>, String> {
-        Ok(None)
+    /// In Redis, if there is one.
+    async fn admit(&self, key: &str, quota: Quota) -> Result<Option<Decision>, String> {
+        let Some(redis) = REDIS.with(|redis| redis.get().cloned()) else {
+            return Ok(None);
+        };
+        if self.now() < redis.away_until.get() {
+            return Ok(None);
+        }
+        let asked = within(REDIS_PATIENCE_MILLIS, redis.admit(self, key, quota)).await;
+        let decided = asked.unwrap_or_else(|| Err("no answer in time".to_owned()));
+        if decided.is_err() {
+            redis.away_until.set(self.now() + REDIS_PAUSE);
+        }
+        decided.map_err(|why| format!("Redis: {why}"))
     }
 
     /// Nothing is: see [`keep`](Self::keep).
@@ -295,6 +329,43 @@ impl Host for Spin {
 
     fn log(&self, line: &str) {
         eprintln!("{line}");
+    }
+}
+
+impl Redis {
+    /// Decides by what is there, and puts it there if nobody else did meanwhile.
+    async fn admit(
+        &self,
+        host: &Spin,
+        key: &str,
+        quota: Quota,
+    ) -> Result<Option<Decision>, String> {
+        let said = |why: redis::Error| format!("{why:?}");
+        let connection = redis::Connection::open(&self.url).await.map_err(said)?;
+        let name = format!("tollgate:edge:{key}");
+        let mut state = None;
+        for _ in 0..REDIS_TRIES {
+            let decision = gcra::admit(state, quota, host.now());
+            let before = state.map(|tat| tat.to_string()).unwrap_or_default();
+            let swap = [
+                gcra::SWAP.to_owned(),
+                "1".to_owned(),
+                name.clone(),
+                before,
+                decision.tat.to_string(),
+                quota.period_secs.to_string(),
+            ];
+            let swap = swap.map(|text| RedisParameter::Binary(text.into_bytes()));
+            let there = connection.execute("EVAL", swap).await.map_err(said)?;
+            match there.first() {
+                Some(RedisResult::Binary(there)) => {
+                    state = str::from_utf8(there).ok().and_then(|tat| tat.parse().ok());
+                }
+                Some(RedisResult::Nil) | None => return Ok(Some(decision)),
+                Some(other) => return Err(format!("it says {other:?}")),
+            }
+        }
+        Err("others were always faster".to_owned())
     }
 }
 

@@ -281,7 +281,7 @@ impl Host for Workers {
         random_id()
     }
 
-    fn header(&self, name: &'static str) -> Option<String> {
+    fn header(&self, name: &str) -> Option<String> {
         match name {
             "authorization" => self.0.authorization.clone(),
             _ => self.0.request.headers().get(name).ok().flatten(),

@@ -20,7 +20,7 @@ use redis::{
     Client, RedisResult, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
-use shared::gcra::{Decision, Quota, admit};
+use shared::gcra::{self, Decision, Quota, admit};
 
 /// States kept in each of two generations; about 40 bytes each.
 const GENERATION: usize = 100_000;
@@ -33,15 +33,7 @@ const TRIES: usize = 8;
 /// How long a request waits for Redis.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Puts the new state there if the old one is; answers nothing then, else what is there.
-static SWAP: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local there = redis.call('GET', KEYS[1]) or ''
-         if there ~= ARGV[1] then return there end
-         redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-         return false",
-    )
-});
+static SWAP: LazyLock<Script> = LazyLock::new(|| Script::new(gcra::SWAP));
 
 /// One named quota over keys of one kind.
 pub struct Limit<K> {

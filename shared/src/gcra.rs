@@ -10,6 +10,14 @@ use serde::{Deserialize, Serialize};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
+/// For Redis, where a key's state is a text under a name (`KEYS[1]`): puts the new one there (`ARGV[2]`,
+/// for so many seconds) if the old one is (`ARGV[1]`; nothing for none). Answers nothing then, else what is
+/// there.
+pub const SWAP: &str = "local there = redis.call('GET', KEYS[1]) or ''
+    if there ~= ARGV[1] then return there end
+    redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+    return false";
+
 /// So many, in so many seconds.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]

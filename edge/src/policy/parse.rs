@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shared::{api::AppId, claims::Role, credits::Credits, gcra::Quota, proof::is_internal};
+use shared::{api::AppId, claims::Role, credits::Credits, proof::is_internal};
 
 use super::{
-    Auth, By, Destination, Limit, Mistakes, Policy, Route, Serve, Upstream, upstream::RawUpstream,
+    Auth, Destination, Limit, Mistakes, Policy, Route, Serve, Upstream,
+    quotas::{RawLimit, RawShield},
+    upstream::RawUpstream,
 };
 
 /// `policy.toml`, as JSON.
@@ -37,33 +39,6 @@ struct RawPolicy {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawShield {
-    quota: u32,
-    period: u32,
-}
-
-impl Default for RawShield {
-    fn default() -> Self {
-        Self {
-            quota: 3_000,
-            period: a_minute(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLimit {
-    by: By,
-    quota: u32,
-    #[serde(default = "a_minute")]
-    period: u32,
-    #[serde(default)]
-    exact: bool,
-}
-
-#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRoute {
     path: String,
@@ -84,21 +59,17 @@ struct RawRoute {
     limits: Vec<String>,
 }
 
-const fn a_minute() -> u32 {
-    60
-}
-
 /// Where a part of a policy is, and what is wrong with it. Few policies have a mistake, and every isolate
 /// that starts compiles what it runs: what says so is out of the way.
-struct Part<'a> {
-    at: &'a str,
-    mistakes: &'a mut Vec<String>,
+pub(super) struct Part<'a> {
+    pub(super) at: &'a str,
+    pub(super) mistakes: &'a mut Vec<String>,
 }
 
 impl Part<'_> {
     #[cold]
     #[inline(never)]
-    fn wrong(&mut self, field: &str, why: fmt::Arguments<'_>) {
+    pub(super) fn wrong(&mut self, field: &str, why: fmt::Arguments<'_>) {
         let Self { at, mistakes } = self;
         mistakes.push(if at.is_empty() {
             format!("{field}: {why}")
@@ -164,11 +135,7 @@ impl RawPolicy {
     fn build(self, scale: u32) -> Result<Policy, Mistakes> {
         let mut mistakes = Vec::new();
         let shield = self.shield.unwrap_or_default();
-        let mut part = Part {
-            at: "shield",
-            mistakes: &mut mistakes,
-        };
-        let shield = quota(shield.quota, shield.period, &mut part).scaled(scale);
+        let shield = shield.parse(scale, &mut mistakes);
         let limits = self.limits.into_iter().enumerate();
         let limits: Vec<Limit> = limits
             .map(|(index, (name, limit))| limit.parse(index, name, scale, &mut mistakes))
@@ -225,16 +192,6 @@ impl RawPolicy {
     }
 }
 
-fn quota(limit: u32, period_secs: u32, part: &mut Part<'_>) -> Quota {
-    if limit == 0 {
-        part.wrong("quota", format_args!("must be at least 1"));
-    }
-    if !(1..=86_400).contains(&period_secs) {
-        part.wrong("period", format_args!("must be 1 to 86400 seconds"));
-    }
-    Quota { limit, period_secs }
-}
-
 /// RFC 6454 §6.2, as browsers send it.
 fn are_origins(origins: &[String], part: &mut Part<'_>) {
     for origin in origins {
@@ -249,20 +206,6 @@ fn are_origins(origins: &[String], part: &mut Part<'_>) {
                 "origins",
                 format_args!("`{origin}` is neither `*` nor scheme and host in small letters"),
             );
-        }
-    }
-}
-
-impl RawLimit {
-    fn parse(self, index: usize, name: String, scale: u32, mistakes: &mut Vec<String>) -> Limit {
-        let at = &format!("limits.{name}");
-        let mut part = Part { at, mistakes };
-        Limit {
-            index,
-            quota: quota(self.quota, self.period, &mut part).scaled(scale),
-            by: self.by,
-            exact: self.exact,
-            name,
         }
     }
 }
@@ -446,7 +389,7 @@ impl RawRoute {
                 );
                 continue;
             };
-            if limit.by != By::Address && self.auth == Auth::None {
+            if limit.by.needs_caller() && self.auth == Auth::None {
                 part.wrong(
                     "limits",
                     format_args!(

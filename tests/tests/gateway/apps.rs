@@ -64,6 +64,7 @@ pub async fn run(start: impl AsyncFn(&Setting) -> Result<Edge>) -> Result<()> {
         issuer: issuer.url().to_owned(),
         origin: origin.url.clone(),
         policy: policy(&app.url),
+        redis: None,
     };
     let claims = issuer.claims();
     let rig = Rig {

@@ -8,7 +8,9 @@ mod pages;
 pub const POLICY: &str = r#"{
     "limits": {
         "few": {"by": "address", "quota": 2, "exact": true},
-        "each": {"by": "user", "quota": 2}
+        "each": {"by": "user", "quota": 2},
+        "app": {"by": "app", "quota": 3},
+        "key": {"by": "header", "header": "x-key", "quota": 2}
     },
     "routes": [
         {"path": "/health", "methods": ["GET"], "serve": "health"},
@@ -26,7 +28,9 @@ pub const POLICY: &str = r#"{
          "origins": ["https://app.example", "http://localhost:3000"]},
         {"path": "/all-pages", "methods": ["GET"], "serve": "jwks", "origins": ["*"]},
         {"path": "/few", "methods": ["GET"], "upstream": "origin", "limits": ["few"]},
-        {"path": "/each", "methods": ["GET"], "upstream": "origin", "auth": "required", "limits": ["each"]}
+        {"path": "/each", "methods": ["GET"], "upstream": "origin", "auth": "required", "limits": ["each"]},
+        {"path": "/apps", "methods": ["GET"], "upstream": "origin", "auth": "required", "limits": ["app"]},
+        {"path": "/keys", "methods": ["GET"], "upstream": "origin", "limits": ["key"]}
     ]
 }"#;
 
@@ -361,6 +365,7 @@ fn forwarding() -> Vec<Case> {
 
 fn quotas() -> Vec<Case> {
     let few = |name, address| get(name, "/few").from(address);
+    let key = |name, key| get(name, "/keys").header("x-key", key);
     let over = |case: Case, policy| {
         let refused = case.problem(429, "RATE_LIMITED").with("retry-after", "30");
         refused.with("ratelimit-policy", policy)
@@ -400,6 +405,31 @@ fn quotas() -> Vec<Case> {
         ),
         get("another user", "/each")
             .bearer(Token::Admin)
+            .forwarded(),
+        get("an app's first", "/apps")
+            .bearer(Token::Good)
+            .forwarded(),
+        get("an app's second, of another user", "/apps")
+            .bearer(Token::Admin)
+            .forwarded(),
+        get("an app's third, of another session", "/apps")
+            .bearer(Token::After)
+            .forwarded(),
+        get("an app's fourth", "/apps")
+            .bearer(Token::Good)
+            .problem(429, "RATE_LIMITED")
+            .with("retry-after", "20"),
+        key("a key's first", "one").forwarded(),
+        key("a key's second, from elsewhere", "one")
+            .from("192.0.2.5")
+            .forwarded(),
+        over(key("a key's third", "one"), "\"key\";q=2;w=60"),
+        key("another key", "two").forwarded(),
+        get("no key counts by address", "/keys").forwarded(),
+        get("no key a second time", "/keys").forwarded(),
+        over(get("no key a third time", "/keys"), "\"key\";q=2;w=60"),
+        get("no key from elsewhere", "/keys")
+            .from("192.0.2.5")
             .forwarded(),
         get("a bad token counts for nobody", "/each")
             .bearer(Token::Expired)

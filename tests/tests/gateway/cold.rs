@@ -37,6 +37,7 @@ impl Rig {
             issuer: ISSUER.to_owned(),
             origin: origin.url.clone(),
             policy: POLICY.to_owned(),
+            redis: None,
         };
         let edge = Edge::new(&setting);
         let good = issuer.token();

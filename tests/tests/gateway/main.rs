@@ -4,13 +4,15 @@
 //! `cases` is the table: what is asked, what must be answered, and what the origin must have
 //! seen. `suite` goes through it, and `apps` asks for what is behind the edge. What needs a clock that
 //! can be set is asked of the core alone, in `time`, and in `cold` what an edge knows that starts beside
-//! another. `spin_toml` holds the two deployments to the same variables.
+//! another. `exact` has many ask at once. `spin_toml` holds the two deployments to the same variables.
 
 mod apps;
 mod cases;
 mod cold;
+mod exact;
 mod native;
 mod spin;
+mod spin_redis;
 mod spin_toml;
 mod suite;
 mod time;

@@ -185,7 +185,7 @@ impl Host for Native {
         format!("request-{}", self.0.next_id.get())
     }
 
-    fn header(&self, name: &'static str) -> Option<String> {
+    fn header(&self, name: &str) -> Option<String> {
         header(&self.1, name)
     }
 

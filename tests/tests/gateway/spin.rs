@@ -23,7 +23,7 @@ use wasmtime_wasi_http::{
     p3::{self, bindings::Service},
 };
 
-use crate::suite::Setting;
+use crate::{spin_redis, suite::Setting};
 
 /// An answer is no larger than this.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -69,6 +69,7 @@ impl Component {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         p3::add_to_linker(&mut linker)?;
         add_variables(&mut linker, setting)?;
+        spin_redis::add_to_linker(&mut linker)?;
         let state = State {
             wasi: WasiCtx::builder().inherit_stderr().build(),
             http: WasiHttpCtx::new(),
@@ -125,10 +126,10 @@ impl Edge {
 }
 
 /// What the host keeps for an instance.
-struct State {
+pub struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    table: ResourceTable,
+    pub table: ResourceTable,
 }
 
 impl WasiView for State {
@@ -172,6 +173,7 @@ fn add_variables(linker: &mut Linker<State>, setting: &Setting) -> wasmtime::Res
         "EDGE_PROOF_KEY",
         "UPSTREAM_PROOF_KEYS",
         "POLICY",
+        "REDIS_URL",
     ];
     let values = names.map(|name| (name.to_lowercase(), setting.var(name)));
     linker

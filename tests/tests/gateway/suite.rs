@@ -25,6 +25,7 @@ pub struct Setting {
     pub issuer: String,
     pub origin: String,
     pub policy: String,
+    pub redis: Option<String>,
 }
 
 impl Setting {
@@ -36,6 +37,7 @@ impl Setting {
             "EDGE_PROOF_KEY" => Some(Base64::encode_string(&PROOF_KEY)),
             "UPSTREAM_PROOF_KEYS" => Some(upstream_keys()),
             "POLICY" => Some(self.policy.clone()),
+            "REDIS_URL" => self.redis.clone(),
             _ => None,
         }
     }
@@ -104,6 +106,7 @@ pub async fn run(start: impl AsyncFn(&Setting) -> Result<Edge>) -> Result<()> {
         issuer: issuer.to_owned(),
         origin: origin.url.clone(),
         policy: POLICY.to_owned(),
+        redis: None,
     };
     let edge = start(&setting).await?;
     let deaf = Stub::start(tokens.jwks())?;
@@ -112,6 +115,7 @@ pub async fn run(start: impl AsyncFn(&Setting) -> Result<Edge>) -> Result<()> {
         issuer: issuer.to_owned(),
         origin: deaf.url.clone(),
         policy: POLICY.to_owned(),
+        redis: None,
     };
     let beside_deaf = start(&beside_deaf).await?;
     for case in cases::without_revocations() {

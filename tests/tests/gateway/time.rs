@@ -25,6 +25,7 @@ impl Rig {
             issuer: ISSUER.to_owned(),
             origin: origin.url.clone(),
             policy: POLICY.to_owned(),
+            redis: None,
         });
         Ok(Self {
             issuer,
@@ -244,5 +245,37 @@ async fn an_origin_that_hangs_holds_one_request_for_half_a_second() -> Result<()
     };
     let (first, half) = (took().await?, Duration::from_millis(500));
     assert!(first >= half && first < 3 * half, "{first:?}");
+    Ok(())
+}
+
+/// `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10 §4): so many are left, and all of them in so
+/// many seconds; and `Retry-After` is when the next one passes, and not a second sooner.
+#[tokio::test]
+async fn what_an_answer_says_of_its_quota_comes_true() -> Result<()> {
+    let rig = Rig::start()?;
+    let ask = async || {
+        let request = Request::get("/few").body(String::new())?;
+        rig.edge.ask([192, 0, 2, 77].into(), request).await
+    };
+    let says = |answer: &Response<String>, name: &str| {
+        let value = answer.headers().get(name).map(|value| value.to_str());
+        value.and_then(Result::ok).unwrap_or_default().to_owned()
+    };
+    for (secs, status, rate, retry) in [
+        (0, 200, "\"few\";r=1;t=30", ""),
+        (0, 200, "\"few\";r=0;t=60", ""),
+        (0, 429, "\"few\";r=0;t=60", "30"),
+        (1, 429, "\"few\";r=0;t=59", "29"),
+        (28, 429, "\"few\";r=0;t=31", "1"),
+        (1, 200, "\"few\";r=0;t=60", ""),
+        (30, 200, "\"few\";r=0;t=60", ""),
+        (60, 200, "\"few\";r=1;t=30", ""),
+    ] {
+        rig.edge.pass(secs);
+        let answer = ask().await?;
+        let told = (says(&answer, "ratelimit"), says(&answer, "retry-after"));
+        assert_eq!(answer.status(), status);
+        assert_eq!(told, (rate.to_owned(), retry.to_owned()));
+    }
     Ok(())
 }
