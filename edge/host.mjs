@@ -1,5 +1,5 @@
 // What the Wasm asks of JavaScript: each a call that does as it is told and decides nothing.
-import { not_reached } from "./build/edge.js";
+import { not_reached, took } from "./build/edge.js";
 
 export const randomId = () => crypto.randomUUID();
 
@@ -64,7 +64,10 @@ export async function handOn(request, url, dropped, headers, answerHeaders, time
   if (dropped) for (const name of dropped.split("\n")) onward.delete(name);
   setAll(onward, headers);
   const { method, body } = request;
+  const begun = Date.now();
+  let isAnswered = true;
   const none = (why, isLate) => {
+    isAnswered = false;
     console.error(`request_id=${requestId} no answer from ${new URL(url).host}: ${why}`);
     return not_reached(isLate, requestId);
   };
@@ -81,11 +84,17 @@ export async function handOn(request, url, dropped, headers, answerHeaders, time
   } finally {
     clearTimeout(timer);
   }
+  took(Date.now() - begun, isAnswered);
   // A socket cannot be put into another answer.
   if (!answerHeaders || answer.webSocket) return answer;
   answer = new Response(answer.body, answer);
   setAll(answer.headers, answerHeaders);
   return answer;
+}
+
+export function report({ NUMBERS }, values, line) {
+  if (NUMBERS) NUMBERS.writeDataPoint({ indexes: ["edge"], doubles: [...values] });
+  else console.log(line);
 }
 
 // The body as text, or undefined when there is more than `limit` bytes of it.

@@ -6,7 +6,7 @@
 
 use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc, sync::Arc};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
     api::{self, Validate},
     jwt::Rejected,
@@ -27,6 +27,7 @@ use crate::{
     host::{Answer, Ask, Document, Head, Headers, Host, Outcome, Unread},
     keys::{Keep, Keys, Published},
     limits::{Counts, Key, Rates},
+    numbers::{Number, Numbers},
     policy::{Auth, Destination, Found, Limit, Route, Serve},
     revocations::Revocations,
 };
@@ -56,6 +57,7 @@ pub struct Gateway {
     tokens: RefCell<Tokens>,
     shield: RefCell<Counts>,
     counts: RefCell<Counts>,
+    numbers: RefCell<Numbers>,
 }
 
 impl Gateway {
@@ -69,14 +71,20 @@ impl Gateway {
             tokens: RefCell::new(Tokens::new(KEPT_TOKENS)),
             shield: RefCell::default(),
             counts: RefCell::default(),
+            numbers: RefCell::default(),
         })
     }
 
     /// What becomes of a request.
     pub async fn pass<H: Host>(self: &Rc<Self>, host: &H, head: &Head) -> Outcome {
+        self.tell_numbers(host);
+        self.count_one(Number::Requests);
         let outcome = match self.try_pass(host, head).await {
             Ok(outcome) => outcome,
-            Err(refusal) => Outcome::Answer(refusal.into_answer(host.new_request_id())),
+            Err(refusal) => {
+                self.count_refusal(refusal.0.code);
+                Outcome::Answer(refusal.into_answer(host.new_request_id()))
+            }
         };
         self.readable(head, outcome)
     }
@@ -113,6 +121,38 @@ impl Gateway {
                     .map_err(|problem| rates.refuse(problem))?;
                 Ok(Outcome::Forward(forward))
             }
+        }
+    }
+
+    /// Notes how long an answer from behind the edge took to begin, or that there was none.
+    pub fn took(&self, time: TimeDelta, answered: bool) {
+        self.numbers.borrow_mut().took(time, answered);
+    }
+
+    fn count_one(&self, number: Number) {
+        self.numbers.borrow_mut().count(number);
+    }
+
+    fn count_refusal(&self, code: Code) {
+        self.count_one(match code {
+            Code::Unauthenticated => Number::Unauthenticated,
+            Code::Forbidden => Number::Forbidden,
+            Code::KeysUnavailable | Code::RevocationsUnavailable => Number::Unavailable,
+            Code::RateLimited => Number::Limited,
+            _ => return,
+        });
+    }
+
+    /// Tells what was counted before this request, if it is time to.
+    fn tell_numbers<H: Host>(&self, host: &H) {
+        let now = host.now();
+        let ages = || {
+            let keys = self.keys.borrow().age_secs(now);
+            [keys, self.revocations.borrow().age_secs(now)]
+        };
+        let due = self.numbers.borrow_mut().due(now, ages);
+        if let Some(report) = due {
+            host.report(&report);
         }
     }
 
@@ -158,7 +198,10 @@ impl Gateway {
             match host.admit(&key.name(&limit.name), limit.quota).await {
                 Ok(Some(decision)) => return rates.note(limit, decision),
                 Ok(None) => {}
-                Err(why) => host.log(&format!("limit={} counted here alone: {why}", limit.name)),
+                Err(why) => {
+                    self.count_one(Number::CountedAlone);
+                    host.log(&format!("limit={} counted here alone: {why}", limit.name));
+                }
             }
         }
         let decision = self
@@ -204,10 +247,18 @@ impl Gateway {
                 expect,
                 now,
                 tokens,
-                |key, message, signature| host.has_signed(key, message, signature),
+                |key, message, signature| {
+                    self.count_one(Number::Signatures);
+                    host.has_signed(key, message, signature)
+                },
             )
         };
-        let verified = by(&*self.keys(host, now).await?);
+        let keys = self.keys(host, now).await?;
+        let checked = self.numbers.borrow().so_far(Number::Signatures);
+        let verified = by(&keys);
+        if verified.is_ok() && self.numbers.borrow().so_far(Number::Signatures) == checked {
+            self.count_one(Number::Remembered);
+        }
         if verified.as_ref().err() == Some(&Rejected::UnknownKey)
             && let Some(newer) = self.newer_keys(host).await
         {
@@ -257,6 +308,7 @@ impl Gateway {
     }
 
     async fn fetch_keys<H: Host>(self: &Rc<Self>, host: &H) -> Option<Rc<Published>> {
+        self.count_one(Number::KeyFetches);
         let ask = Ask {
             method: "GET",
             url: format!("{}/api/v1/auth/jwks", self.config.origin),
@@ -284,6 +336,7 @@ impl Gateway {
             }
             Err(why) => {
                 self.keys.borrow_mut().failed(host.now());
+                self.count_one(Number::FetchFailures);
                 host.log(&format!("the origin gave no key set: {why}"));
                 None
             }

@@ -13,7 +13,7 @@ use shared::{
     proof::REQUEST_ID,
 };
 
-use crate::gateway::Settlement;
+use crate::{gateway::Settlement, numbers::Report};
 
 /// The head of a request, read once.
 #[derive(Clone, Debug)]
@@ -121,6 +121,9 @@ pub trait Host: Clone + 'static {
 
     /// Does something after the answer is on its way.
     fn later(&self, work: impl Future<Output = ()> + 'static);
+
+    /// Tells the operator what was counted.
+    fn report(&self, report: &Report);
 
     /// Writes a line to the platform's log.
     fn log(&self, line: &str);

@@ -1,6 +1,6 @@
 //! The gate at the edge. Start with [`gateway`], the path of a request told once.
 //!
-//! The core (`gateway`, `gate`, `policy`, `limits`, `keys`, `revocations`, `answers`) knows no platform: what it
+//! The core (`gateway`, `gate`, `policy`, `limits`, `keys`, `revocations`, `answers`, `numbers`) knows no platform: what it
 //! needs from one is the [`host::Host`] trait. `worker` is Cloudflare's, `spin` is Spin's, and a
 //! native build has the core alone, for its tests.
 
@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod host;
 pub mod keys;
 pub mod limits;
+pub mod numbers;
 pub mod policy;
 pub mod revocations;
 

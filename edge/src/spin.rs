@@ -47,6 +47,7 @@ use crate::{
     host::{
         Answer, Ask, COST, Document, Forward, Head, Headers, Host, NotReached, Outcome, Unread,
     },
+    numbers::Report,
 };
 
 /// What the origin tells is no larger: a key set has half a kilobyte, a page of revocations has
@@ -73,7 +74,7 @@ const VARIABLES: [&str; 10] = [
 /// Where exact quotas are counted; nowhere, if it is empty.
 const REDIS_URL: &str = "REDIS_URL";
 /// How long a request waits for Redis, and how long it is let alone when it did not answer.
-const REDIS_PATIENCE_MILLIS: u32 = 250;
+const REDIS_PATIENCE_MILLIS: u32 = 1_000;
 const REDIS_PAUSE: TimeDelta = TimeDelta::seconds(1);
 /// How often a state may change under us before this instance decides alone.
 const REDIS_TRIES: usize = 8;
@@ -111,14 +112,17 @@ impl Guest for Edge {
         Ok(match gateway.pass(&host, &head).await {
             Outcome::Answer(answer) => respond(answer),
             Outcome::Forward(forward) => {
-                let (answer, cost) = host.forward(&forward).await.unwrap_or_else(|why| {
-                    host.log(&format!(
-                        "request_id={} no answer: {why:?}",
-                        forward.request_id
-                    ));
-                    let answer = respond(Answer::not_reached(why, &forward.request_id));
-                    (with_headers(answer, &forward.answer_headers), None)
-                });
+                let (answer, cost) = host
+                    .forward(&gateway, &forward)
+                    .await
+                    .unwrap_or_else(|why| {
+                        host.log(&format!(
+                            "request_id={} no answer: {why:?}",
+                            forward.request_id
+                        ));
+                        let answer = respond(Answer::not_reached(why, &forward.request_id));
+                        (with_headers(answer, &forward.answer_headers), None)
+                    });
                 if let Some(settlement) = forward.settlement {
                     let answered = Answered {
                         status: answer.get_status_code(),
@@ -201,7 +205,11 @@ impl Spin {
     }
 
     /// Hands the request on, and the answer back, with what that says of its cost.
-    async fn forward(&self, forward: &Forward) -> Result<(Response, Option<Vec<u8>>), NotReached> {
+    async fn forward(
+        &self,
+        gateway: &Gateway,
+        forward: &Forward,
+    ) -> Result<(Response, Option<Vec<u8>>), NotReached> {
         let request = self.take();
         let mut headers = self.0.headers.copy_all();
         headers.retain(|(name, _)| goes_on(name) && !forward.dropped.contains(name));
@@ -211,7 +219,10 @@ impl Spin {
         let (body, _trailers) = Request::consume_body(request, accepted());
         let onward = request_to(&forward.url, &method, &headers, Some(body), no_trailers());
         let answer = async { client::send(onward?).await };
-        match within(forward.timeout_secs * 1_000, answer).await {
+        let begun = self.now();
+        let answer = within(forward.timeout_secs * 1_000, answer).await;
+        gateway.took(self.now() - begun, matches!(answer, Some(Ok(_))));
+        match answer {
             Some(Ok(answer)) if forward.answer_headers.is_empty() => Ok((answer, None)),
             Some(Ok(answer)) => {
                 let cost = answer.get_headers().get(COST).pop();
@@ -325,6 +336,10 @@ impl Host for Spin {
 
     fn later(&self, work: impl Future<Output = ()> + 'static) {
         spawn(work);
+    }
+
+    fn report(&self, report: &Report) {
+        eprintln!("{}", report.line());
     }
 
     fn log(&self, line: &str) {

@@ -35,6 +35,7 @@ use crate::{
     host::{
         Answer, Ask, COST, Document, Forward, Head, Headers, Host, NotReached, Outcome, Unread,
     },
+    numbers::Report,
 };
 
 /// No copy in the cache is larger: all revocations that an isolate keeps have 8 MB.
@@ -77,6 +78,8 @@ extern "C" {
     fn public_key(bytes: &[u8]) -> JsValue;
     #[wasm_bindgen(js_name = hasSigned)]
     fn has_signed(key: &JsValue, message: &[u8], signature: &[u8]) -> bool;
+    /// Writes a data point where the environment has a dataset, else the line to the log.
+    fn report(env: &JsValue, values: &[f64], line: &str);
     #[wasm_bindgen(js_name = randomId)]
     fn random_id() -> String;
 }
@@ -132,6 +135,16 @@ pub fn not_reached(timed_out: bool, request_id: &str) -> web_sys::Response {
         NotReached::Refused
     };
     response(&Answer::not_reached(why, request_id))
+}
+
+/// Notes how long an answer from behind the edge took to begin, or that there was none.
+#[wasm_bindgen]
+pub fn took(millis: u32, answered: bool) {
+    GATEWAY.with(|gateway| {
+        if let Some(Ok(gateway)) = gateway.get() {
+            gateway.took(TimeDelta::milliseconds(millis.into()), answered);
+        }
+    });
 }
 
 fn read_head(head: &[u8]) -> (Head, Option<String>) {
@@ -365,6 +378,10 @@ impl Host for Workers {
 
     fn later(&self, work: impl Future<Output = ()> + 'static) {
         Context::new(self.0.context.clone().unchecked_into()).wait_until(work);
+    }
+
+    fn report(&self, numbers: &Report) {
+        report(&self.0.env, &numbers.0, &numbers.line());
     }
 
     fn log(&self, line: &str) {

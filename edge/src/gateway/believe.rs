@@ -10,7 +10,7 @@ use shared::{
 };
 
 use super::{Gateway, apart};
-use crate::{gate::NotBelieved, host::Host, revocations::Keep};
+use crate::{gate::NotBelieved, host::Host, numbers::Number, revocations::Keep};
 
 /// How long a request waits for revocations at the most.
 const WAIT: TimeDelta = TimeDelta::milliseconds(500);
@@ -26,14 +26,21 @@ impl Gateway {
         token: &str,
         strict: bool,
     ) -> Result<Result<Arc<Verified>, NotBelieved>, Problem> {
+        let refused = |why| {
+            self.count_one(match why {
+                NotBelieved::Ended => Number::Ended,
+                NotBelieved::Rejected(_) | NotBelieved::Withdrawn => Number::Invalid,
+            });
+            Ok(Err(why))
+        };
         let verified = match self.verify(host, token).await? {
             Ok(verified) => verified,
-            Err(why) => return Ok(Err(why.into())),
+            Err(why) => return refused(why.into()),
         };
         self.freshen(host).await;
         let revocations = self.revocations.borrow();
         if let Err(why) = revocations.check(&verified) {
-            return Ok(Err(why));
+            return refused(why);
         }
         if strict && !revocations.is_within(host.now(), self.config.ages) {
             return Err(Problem::new(
@@ -41,6 +48,7 @@ impl Gateway {
                 "it is not known whether the session has ended; try again soon",
             ));
         }
+        self.count_one(Number::Accepted);
         Ok(Ok(verified))
     }
 
@@ -66,8 +74,10 @@ impl Gateway {
     }
 
     async fn fetch_revocations<H: Host>(self: &Rc<Self>, host: &H, within: TimeDelta) {
+        self.count_one(Number::FeedFetches);
         if let Err(why) = self.try_fetch_revocations(host, within).await {
             self.revocations.borrow_mut().failed(host.now());
+            self.count_one(Number::FetchFailures);
             host.log(&format!("the origin told no revocations: {why}"));
         }
     }

@@ -4,13 +4,15 @@
 //! `cases` is the table: what is asked, what must be answered, and what the origin must have
 //! seen. `suite` goes through it, and `apps` asks for what is behind the edge. What needs a clock that
 //! can be set is asked of the core alone, in `time`, and in `cold` what an edge knows that starts beside
-//! another. `exact` has many ask at once. `spin_toml` holds the two deployments to the same variables.
+//! another. `exact` has many ask at once, and `numbers` reads
+//! what an edge says of itself. `spin_toml` holds the two deployments to the same variables.
 
 mod apps;
 mod cases;
 mod cold;
 mod exact;
 mod native;
+mod numbers;
 mod spin;
 mod spin_redis;
 mod spin_toml;
@@ -27,13 +29,18 @@ async fn native(setting: &Setting) -> Result<Edge> {
     Ok(Edge::Native(native::Edge::new(setting)))
 }
 
-async fn worker(setting: &Setting) -> Result<Edge> {
+/// The built worker as this setting has it.
+fn script(setting: &Setting) -> Result<Script> {
     let script = Script::edge(&setting.issuer, &setting.origin)?;
     let policy: toml::Value = serde_json::from_str(&setting.policy)?;
-    let script = script
+    Ok(script
         .var("POLICY", policy)
-        .var("UPSTREAM_PROOF_KEYS", suite::upstream_keys());
-    Ok(Edge::Worker(Box::new(Worker::start(&script).await?)))
+        .var("UPSTREAM_PROOF_KEYS", suite::upstream_keys()))
+}
+
+async fn worker(setting: &Setting) -> Result<Edge> {
+    let worker = Worker::start(&script(setting)?).await?;
+    Ok(Edge::Worker(Box::new(worker)))
 }
 
 #[tokio::test]

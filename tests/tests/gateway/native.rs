@@ -16,6 +16,7 @@ use edge::{
     config::Config,
     gateway::{Answered, Gateway},
     host::{Answer, Ask, COST, Document, Forward, Head, Host, NotReached, Outcome, Unread},
+    numbers::Report,
 };
 use shared::{
     gcra::{Decision, Quota},
@@ -40,6 +41,8 @@ struct World {
     kept: RefCell<HashMap<String, String>>,
     /// How often one of them asked for it.
     recalls: Cell<usize>,
+    /// What was told of its numbers.
+    reports: RefCell<Vec<String>>,
 }
 
 impl Edge {
@@ -51,6 +54,7 @@ impl Edge {
             later: RefCell::default(),
             kept: RefCell::default(),
             recalls: Cell::default(),
+            reports: RefCell::default(),
         };
         Self::within(Rc::new(world), |name| setting.var(name))
     }
@@ -76,6 +80,11 @@ impl Edge {
     /// How often what is kept was asked for.
     pub fn recalls(&self) -> usize {
         self.world.recalls.get()
+    }
+
+    /// What was told of its numbers.
+    pub fn reports(&self) -> Vec<String> {
+        self.world.reports.take()
     }
 
     /// Lets time pass.
@@ -132,7 +141,9 @@ impl Native {
         }
         let within = Duration::from_secs(forward.timeout_secs.into());
         let not_reached = |why| response(Answer::not_reached(why, &forward.request_id));
-        let mut answer = match timeout(within, send(onward)).await {
+        let answer = timeout(within, send(onward)).await;
+        gateway.took(TimeDelta::milliseconds(3), matches!(answer, Ok(Ok(_))));
+        let mut answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => not_reached(NotReached::Refused)?,
             Err(_) => not_reached(NotReached::TimedOut)?,
@@ -251,6 +262,10 @@ impl Host for Native {
 
     fn later(&self, work: impl Future<Output = ()> + 'static) {
         self.0.later.borrow_mut().push(Box::pin(work));
+    }
+
+    fn report(&self, report: &Report) {
+        self.0.reports.borrow_mut().push(report.line());
     }
 
     fn log(&self, line: &str) {
