@@ -19,7 +19,8 @@ const EXPOSED: &str =
 const MAX_AGE_SECS: &str = "600";
 
 impl Gateway {
-    /// The answer to a browser that asks whether a page may ask, if this is one.
+    /// The answer to a browser that asks whether a page may ask, if this is one; unless the policy has a
+    /// route for such questions, whose app answers them.
     #[inline(never)]
     pub(super) fn preflight<H: Host>(
         &self,
@@ -31,6 +32,9 @@ impl Gateway {
             .as_deref()
             .filter(|_| head.method == "OPTIONS")?;
         let method = host.header("access-control-request-method")?;
+        if let Found::Route(_) = self.config.policy.find(&head.method, &head.path) {
+            return None;
+        }
         let asked = Head {
             method,
             ..head.clone()

@@ -234,10 +234,10 @@ impl RawRoute {
             part.wrong("methods", format_args!("must name at least one"));
         }
         for method in &self.methods {
-            if !["DELETE", "GET", "PATCH", "POST", "PUT"].contains(&method.as_str()) {
+            if !["DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT"].contains(&method.as_str()) {
                 part.wrong(
                     "methods",
-                    format_args!("`{method}` is none of DELETE, GET, PATCH, POST, PUT"),
+                    format_args!("`{method}` is none of DELETE, GET, OPTIONS, PATCH, POST, PUT"),
                 );
             }
         }

@@ -33,6 +33,8 @@ fn policy(app: &str) -> String {
             {"path": "/notes", "methods": ["GET"], "upstream": "notes"},
             {"path": "/notes/{*rest}", "methods": ["GET", "POST"], "upstream": "notes", "auth": "optional",
              "max_body": 10},
+            {"path": "/pages", "methods": ["GET"], "upstream": "keeps", "auth": "required"},
+            {"path": "/pages", "methods": ["OPTIONS"], "upstream": "keeps"},
             {"path": "/keeps", "methods": ["GET"], "upstream": "keeps", "auth": "required"},
             {"path": "/hangs", "methods": ["GET"], "upstream": "keeps", "auth": "required", "timeout": 1,
              "app": "keeps", "cost": 5},
@@ -76,6 +78,8 @@ pub async fn run(start: impl AsyncFn(&Setting) -> Result<Edge>) -> Result<()> {
     };
     rig.only_what_concerns_an_app_reaches_it().await?;
     rig.a_token_goes_on_where_the_policy_keeps_it().await?;
+    rig.an_app_answers_browsers_where_the_policy_says_so()
+        .await?;
     rig.a_body_is_as_large_as_the_route_allows().await?;
     rig.a_call_costs_what_it_came_to().await?;
     rig.who_has_too_little_is_told_and_the_app_is_not_called()
@@ -186,6 +190,22 @@ impl Rig {
             header(&seen, "authorization"),
             format!("Bearer {}", self.token)
         );
+        Ok(())
+    }
+
+    async fn an_app_answers_browsers_where_the_policy_says_so(&self) -> Result<()> {
+        let question = |path| {
+            Request::builder()
+                .method("OPTIONS")
+                .uri(path)
+                .header("origin", "https://app.example")
+                .header("access-control-request-method", "GET")
+        };
+        assert_eq!(self.ask_bare(question("/pages"), "").await?.status(), 200);
+        let seen = only(&self.app)?;
+        assert_eq!((&*seen.method, &*seen.target), ("OPTIONS", "/pages"));
+        assert_eq!(self.ask_bare(question("/keeps"), "").await?.status(), 403);
+        nothing(&self.app);
         Ok(())
     }
 

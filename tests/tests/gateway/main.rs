@@ -2,7 +2,8 @@
 //! the built worker under workerd, and the built component under a WASI 0.3 host.
 //!
 //! `cases` is the table: what is asked, what must be answered, and what the origin must have
-//! seen. `suite` goes through it, and `apps` asks for what is behind the edge. What needs a clock that
+//! seen. `suite` goes through it, `apps` asks for what is behind the
+//! edge, and `hostile` is what attackers send. What needs a clock that
 //! can be set is asked of the core alone, in `time`, and in `cold` what an edge knows that starts beside
 //! another. `exact` has many ask at once, and `numbers` reads
 //! what an edge says of itself. `spin_toml` holds the two deployments to the same variables.
@@ -11,6 +12,7 @@ mod apps;
 mod cases;
 mod cold;
 mod exact;
+mod hostile;
 mod native;
 mod numbers;
 mod spin;
@@ -73,4 +75,20 @@ async fn apps_are_reached_through_the_worker_under_workerd() -> Result<()> {
 async fn apps_are_reached_through_the_component_under_wasi() -> Result<()> {
     let component = spin::Component::load()?;
     apps::run(async |setting: &Setting| Ok(Edge::Spin(component.start(setting).await?))).await
+}
+
+#[tokio::test]
+async fn hostile_requests_are_refused_by_the_core() -> Result<()> {
+    hostile::run(native).await
+}
+
+#[tokio::test]
+async fn hostile_requests_are_refused_by_the_worker_under_workerd() -> Result<()> {
+    hostile::run(worker).await
+}
+
+#[tokio::test]
+async fn hostile_requests_are_refused_by_the_component_under_wasi() -> Result<()> {
+    let component = spin::Component::load()?;
+    hostile::run(async |setting: &Setting| Ok(Edge::Spin(component.start(setting).await?))).await
 }

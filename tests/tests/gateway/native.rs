@@ -131,6 +131,8 @@ impl Native {
         let mut onward = Request::clone(&self.1);
         *onward.uri_mut() = forward.url.parse()?;
         let headers = self.1.headers().iter();
+        // The authority is the next one's from here.
+        let headers = headers.filter(|(name, _)| *name != "host");
         let headers =
             headers.filter(|(name, _)| !forward.dropped.iter().any(|other| name.as_str() == other));
         *onward.headers_mut() = headers
