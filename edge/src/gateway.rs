@@ -28,6 +28,7 @@ use crate::{
     keys::{Keep, Keys, Published},
     limits::{Counts, Key, Rates},
     numbers::{Number, Numbers},
+    pages::Pages,
     policy::{Auth, Destination, Found, Limit, Route, Serve},
     revocations::Revocations,
 };
@@ -54,6 +55,7 @@ pub struct Gateway {
     config: Config,
     keys: RefCell<Keys>,
     revocations: RefCell<Revocations>,
+    pages: RefCell<Pages>,
     tokens: RefCell<Tokens>,
     shield: RefCell<Counts>,
     counts: RefCell<Counts>,
@@ -68,6 +70,7 @@ impl Gateway {
             config,
             keys: RefCell::default(),
             revocations: RefCell::default(),
+            pages: RefCell::default(),
             tokens: RefCell::new(Tokens::new(KEPT_TOKENS)),
             shield: RefCell::default(),
             counts: RefCell::default(),
@@ -86,13 +89,19 @@ impl Gateway {
                 Outcome::Answer(refusal.into_answer(host.new_request_id()))
             }
         };
-        self.readable(head, outcome)
+        match head.origin.as_deref() {
+            Some(origin) => apart(self.readable(host, head, origin, outcome)).await,
+            None => outcome,
+        }
     }
 
     async fn try_pass<H: Host>(self: &Rc<Self>, host: &H, head: &Head) -> Result<Outcome, Refusal> {
-        if let Some(answered) = self.preflight(host, head) {
+        if head.method == "OPTIONS"
+            && let Some(origin) = head.origin.as_deref()
+            && let Some(asked) = self.preflight(host, head)
+        {
             self.shield(host, head)?;
-            return answered;
+            return apart(self.answer_preflight(host, origin, asked)).await;
         }
         let route = self.find_route(head)?;
         self.shield(host, head)?;
@@ -363,6 +372,7 @@ impl Gateway {
                     "status": "ok",
                     "keysAgeSecs": self.keys.borrow().age_secs(now),
                     "revocationsAgeSecs": self.revocations.borrow().age_secs(now),
+                    "pagesAgeSecs": self.pages.borrow().age_secs(now),
                 });
                 Ok(json(copies.to_string()))
             }

@@ -1,6 +1,6 @@
 //! The gate at the edge. Start with [`gateway`], the path of a request told once.
 //!
-//! The core (`gateway`, `gate`, `policy`, `limits`, `keys`, `revocations`, `answers`, `numbers`) knows no platform: what it
+//! The core (`gateway`, `gate`, `policy`, `limits`, `keys`, `revocations`, `pages`, `answers`, `numbers`) knows no platform: what it
 //! needs from one is the [`host::Host`] trait. `worker` is Cloudflare's, `spin` is Spin's, and a
 //! native build has the core alone, for its tests.
 
@@ -12,6 +12,7 @@ pub mod host;
 pub mod keys;
 pub mod limits;
 pub mod numbers;
+pub mod pages;
 pub mod policy;
 pub mod revocations;
 

@@ -48,7 +48,9 @@ pub struct Route {
     /// Who charges, and for what: this and the path as it is written in the policy.
     app: Option<AppId>,
     path: String,
-    /// The origins whose pages may ask; `*` for all.
+    /// Whether pages of registered apps may ask.
+    pub is_for_apps: bool,
+    /// The other origins whose pages may ask; `*` for all.
     origins: Vec<String>,
     /// What a call costs, by its method.
     costs: Vec<(String, Credits)>,

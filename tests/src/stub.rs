@@ -19,7 +19,7 @@ use axum::{
 use chrono::DateTime;
 use serde_json::json;
 use shared::{
-    api::PRICED_HOLDS,
+    api::{PAGES, PRICED_HOLDS},
     jwks::JwkSet,
     problem::{CONTENT_TYPE as CONTENT_TYPE_OF_PROBLEMS, Code, Problem},
     proof::{PROOF, Parts, ProofKey, Purpose, REQUEST_ID},
@@ -110,12 +110,15 @@ impl Stub {
         })
     }
 
-    /// What it was asked so far, key sets and revocations apart.
+    /// The origin of the one app whose pages it tells of.
+    pub const PAGE: &str = "https://registered.example";
+
+    /// What it was asked so far, the edge's copies apart.
     #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
         let seen = held(&self.seen);
         seen.iter()
-            .filter(|request| !is_jwks(request) && !is_feed(request))
+            .filter(|request| !is_of_the_edge(request))
             .cloned()
             .collect()
     }
@@ -124,7 +127,7 @@ impl Stub {
     #[must_use]
     pub fn take(&self) -> Vec<Seen> {
         let seen = self.seen();
-        held(&self.seen).retain(|request| is_jwks(request) || is_feed(request));
+        held(&self.seen).retain(is_of_the_edge);
         seen
     }
 
@@ -167,6 +170,11 @@ impl Drop for Stub {
 
 fn is_jwks(request: &Seen) -> bool {
     request.target.ends_with("/jwks")
+}
+
+/// Whether the edge asks for a copy for itself.
+fn is_of_the_edge(request: &Seen) -> bool {
+    is_jwks(request) || is_feed(request) || request.target == PAGES
 }
 
 fn is_feed(request: &Seen) -> bool {
@@ -253,6 +261,12 @@ fn answer(request: &Seen, jwks: &JwkSet, told: &Told) -> Response {
     }
     if is_jwks(request) {
         return ([(ETAG, "\"1\"")], Json(jwks)).into_response();
+    }
+    if request.target == PAGES {
+        if !is_proven(request) {
+            return StatusCode::FORBIDDEN.into_response();
+        }
+        return Json(json!({"origins": [Stub::PAGE]})).into_response();
     }
     if request.target.starts_with(PRICED_HOLDS) {
         return put_aside(request);

@@ -24,6 +24,10 @@ const TIMEOUT_SECS: u32 = 30;
 /// some of it is for settling. A slower one could be had for nothing by going away.
 pub const MAX_PRICED_SECS: u32 = 20;
 
+/// Among origins: those of registered apps. For an app's own routes they are meant only where its route says
+/// so, since what they read there is another app's.
+const APPS: &str = "apps";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPolicy {
@@ -201,10 +205,15 @@ fn are_origins(origins: &[String], part: &mut Part<'_>) {
         let plain = |byte: u8| {
             byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte)
         };
-        if origin != "*" && !host.is_some_and(|host| !host.is_empty() && host.bytes().all(plain)) {
+        if origin != "*"
+            && origin != APPS
+            && !host.is_some_and(|host| !host.is_empty() && host.bytes().all(plain))
+        {
             part.wrong(
                 "origins",
-                format_args!("`{origin}` is neither `*` nor scheme and host in small letters"),
+                format_args!(
+                    "`{origin}` is neither `*`, `apps`, nor scheme and host in small letters"
+                ),
             );
         }
     }
@@ -270,8 +279,11 @@ impl RawRoute {
         }
         let costs = self.costs(is_app, part);
         let limits = self.counted_by(limits, part);
-        let origins = self.origins.unwrap_or_else(|| origins.to_vec());
+        let is_said = self.origins.is_some();
+        let mut origins = self.origins.unwrap_or_else(|| origins.to_vec());
         are_origins(&origins, part);
+        let is_for_apps = origins.iter().any(|origin| origin == APPS) && (is_said || !is_app);
+        origins.retain(|origin| origin != APPS);
         Route {
             max_body: self.max_body.unwrap_or(max_body),
             methods: self.methods,
@@ -282,6 +294,7 @@ impl RawRoute {
             timeout_secs,
             app,
             path: self.path,
+            is_for_apps,
             origins,
             costs,
             limits,

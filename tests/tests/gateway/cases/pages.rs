@@ -1,5 +1,7 @@
 //! What pages of other origins may ask and read.
 
+use tests::Stub;
+
 use super::{Case, Token, case, get};
 
 pub fn all() -> Vec<Case> {
@@ -66,6 +68,48 @@ pub fn all() -> Vec<Case> {
             .bearer(Token::Good)
             .header("origin", "https://evil.test")
             .with(ALLOWED, "")
+            .forwarded(),
+        before(
+            "a registered app's page asks before",
+            "/for-apps",
+            Stub::PAGE,
+            "POST",
+        )
+        .status(204)
+        .with(ALLOWED, Stub::PAGE)
+        .with("access-control-allow-credentials", "true")
+        .with("vary", "origin"),
+        get("a registered app's page reads", "/for-apps")
+            .header("origin", Stub::PAGE)
+            .with(ALLOWED, Stub::PAGE)
+            .with("access-control-allow-credentials", "true")
+            .forwarded(),
+        before(
+            "a page of no app",
+            "/for-apps",
+            "https://app.example",
+            "POST",
+        )
+        .problem(403, "FORBIDDEN")
+        .with(ALLOWED, ""),
+        before(
+            "an app's page without TLS",
+            "/for-apps",
+            "http://registered.example",
+            "POST",
+        )
+        .problem(403, "FORBIDDEN"),
+        before(
+            "an app's page where apps are not meant",
+            "/open",
+            Stub::PAGE,
+            "GET",
+        )
+        .problem(403, "FORBIDDEN"),
+        get("another page reads there without cookies", "/for-apps")
+            .header("origin", "https://listed.example")
+            .with(ALLOWED, "https://listed.example")
+            .with("access-control-allow-credentials", "")
             .forwarded(),
         get("what all pages may read", "/all-pages")
             .header("origin", "https://any.test")
