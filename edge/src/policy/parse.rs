@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shared::{api::AppId, claims::Role, credits::Credits, gcra::Quota, proof::is_internal};
+use shared::{api::AppId, claims::Role, credits::Credits, gcra::Quota};
 
 use super::{
-    Auth, By, Destination, Limit, Mistakes, Policy, Route, Serve, Upstream, upstream::RawUpstream,
+    Auth, By, Destination, Limit, Mistakes, Policy, Route, Serve, Upstream, is_internal,
+    upstream::RawUpstream,
 };
 
 /// `policy.toml`, as JSON.
@@ -257,6 +258,14 @@ impl RawLimit {
     fn parse(self, index: usize, name: String, scale: u32, mistakes: &mut Vec<String>) -> Limit {
         let at = &format!("limits.{name}");
         let mut part = Part { at, mistakes };
+        // `RateLimit-Policy` quotes it. RFC 9651 §3.3.3.
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte);
+        if !name.bytes().all(is_plain) {
+            part.wrong(
+                "name",
+                format_args!("must be printable ASCII without quotes and backslashes"),
+            );
+        }
         Limit {
             index,
             quota: quota(self.quota, self.period, &mut part).scaled(scale),
