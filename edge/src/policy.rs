@@ -4,12 +4,10 @@
 //! A policy is parsed once, when an isolate starts. Unknown fields and impossible values are
 //! refused with the path of the mistake, so that a typing error is never an open door.
 
-use std::{fmt, net::IpAddr};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use serde::Deserialize;
-use shared::{
-    api::AppId, claims::Role, credits::Credits, gcra::Quota, proof::is_internal, tokens::Verified,
-};
+use shared::{api::AppId, claims::Role, credits::Credits, gcra::Quota, tokens::Verified};
 
 mod parse;
 mod quotas;
@@ -275,7 +273,7 @@ fn is_plain(path: &str) -> bool {
             .bytes()
             .any(|byte| matches!(byte, b'\\' | b'#') || byte.is_ascii_control())
         && escapes_only_what_must_be(path)
-        && !segments.split('/').any(leads_elsewhere)
+        && !parts(&separated(path)).any(|part| part == "." || part == "..")
 }
 
 /// Whether each `%` begins the two digits of a byte that a path cannot have as it is.
@@ -294,14 +292,32 @@ fn escapes_only_what_must_be(path: &str) -> bool {
     })
 }
 
-/// Whether a segment has a part that is `.` or `..` to who takes an encoded slash for one, or what is
-/// behind a semicolon for a parameter. Encoded dots are none that must be.
-fn leads_elsewhere(segment: &str) -> bool {
-    let segment = segment.to_ascii_lowercase().replace("%5c", "%2f");
-    segment
-        .split("%2f")
-        .map(|part| part.split(';').next().unwrap_or_default())
-        .any(|part| part == "." || part == "..")
+/// Whether a path is for the edge's own calls alone (`shared::proof::is_internal`), to anybody behind it.
+fn is_internal(path: &str) -> bool {
+    parts(&separated(path)).find(|part| !part.is_empty()) == Some("internal")
+}
+
+/// A path as who decodes it first finds its separators. Encoded dots and letters are none that must be.
+fn separated(path: &str) -> Cow<'_, str> {
+    const ENCODED: [(&str, &str); 6] = [
+        ("%2f", "/"),
+        ("%2F", "/"),
+        ("%5c", "/"),
+        ("%5C", "/"),
+        ("%3b", ";"),
+        ("%3B", ";"),
+    ];
+    if !path.contains('%') {
+        return path.into();
+    }
+    let replace = |path: String, (encoded, plain): (&str, &str)| path.replace(encoded, plain);
+    ENCODED.into_iter().fold(path.to_owned(), replace).into()
+}
+
+/// The segments of a path, to who takes what is behind a semicolon for a parameter.
+fn parts(path: &str) -> impl Iterator<Item = &str> {
+    let segments = path.split('/');
+    segments.map(|segment| segment.split(';').next().unwrap_or_default())
 }
 
 #[cfg(test)]

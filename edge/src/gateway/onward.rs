@@ -221,9 +221,10 @@ fn passed_on<H: Host>(
     };
     let cookies = cookies.map(|cookies| without_ours(&cookies).join("; "));
     let dropped = names.lines().filter(|&name| {
+        let read_as = with_hyphens(name);
         is_reserved(name)
-            || DROPPED.contains(&name)
-            || name.starts_with("x-forwarded")
+            || DROPPED.contains(&&*read_as)
+            || read_as.starts_with("x-forwarded")
             // These go on as we have them.
             || name == "cookie"
             || name == "via"
@@ -287,10 +288,18 @@ pub(super) fn too_large(limit: u64) -> Problem {
     Problem::new(Code::BodyTooLarge, format!("at most {limit} bytes"))
 }
 
-/// Whether a header's name, in lower case, is ours to set. Some servers read `_` as `-`.
+/// Whether a header's name, in lower case, is ours to set.
 fn is_reserved(name: &str) -> bool {
-    name.strip_prefix("tollgate")
-        .is_some_and(|rest| rest.starts_with(['-', '_']))
+    with_hyphens(name).starts_with("tollgate-")
+}
+
+/// A header's name as those read it that take `_` for `-`. RFC 3875 §4.1.18.
+fn with_hyphens(name: &str) -> Cow<'_, str> {
+    if name.contains('_') {
+        name.replace('_', "-").into()
+    } else {
+        name.into()
+    }
 }
 
 /// A text that any header can carry: what is not visible ASCII is percent-encoded.

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shared::{api::AppId, claims::Role, credits::Credits, proof::is_internal};
+use shared::{api::AppId, claims::Role, credits::Credits};
 
 use super::{
-    Auth, Destination, Limit, Mistakes, Policy, Route, Serve, Upstream,
+    Auth, Destination, Limit, Mistakes, Policy, Route, Serve, Upstream, is_internal,
     quotas::{RawLimit, RawShield},
     upstream::RawUpstream,
 };

@@ -66,6 +66,14 @@ impl RawLimit {
     ) -> Limit {
         let at = &format!("limits.{name}");
         let mut part = Part { at, mistakes };
+        // `RateLimit-Policy` quotes it. RFC 9651 §3.3.3.
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte);
+        if !name.bytes().all(is_plain) {
+            part.wrong(
+                "name",
+                format_args!("must be printable ASCII without quotes and backslashes"),
+            );
+        }
         Limit {
             index,
             quota: quota(self.quota, self.period, &mut part).scaled(scale),

@@ -187,10 +187,47 @@ fn no_pattern_reaches_what_is_internal() {
         1,
     )
     .expect("a good policy");
-    for path in ["/internal", "/internal/", "/internal/revocations"] {
+    for path in [
+        "/internal",
+        "/internal/",
+        "/internal/revocations",
+        "/internal%2frevocations",
+        "/internal%5Crevocations",
+        "/internal;x/revocations",
+        "/internal%3Bx/revocations",
+        "/%2Finternal/revocations",
+        "/;x/internal/revocations",
+    ] {
         assert_eq!(routed(&policy, "GET", path), "nothing", "{path}");
     }
-    assert_eq!(routed(&policy, "GET", "/internals/x"), "Origin");
+    for path in [
+        "/internals/x",
+        "/x;internal",
+        "/a%2finternal",
+        "/internal%20/x",
+    ] {
+        assert_eq!(routed(&policy, "GET", path), "Origin", "{path}");
+    }
+}
+
+#[test]
+fn what_is_internal_in_disguise_is_no_route() {
+    for path in ["/internal;a/x", "/internal%2fx", "/;/internal"] {
+        let json =
+            format!(r#"{{"routes": [{{"path": "{path}", "methods": ["GET"], "serve": "jwks"}}]}}"#);
+        let named = mistakes(&json);
+        assert!(named.contains("never forwarded"), "{path}: {named}");
+    }
+}
+
+#[test]
+fn a_limits_name_is_one_that_a_header_can_quote() {
+    for name in [r#"a\"b"#, r"a\\b", r"a\nb", "ä"] {
+        let json =
+            format!(r#"{{"limits": {{"{name}": {{"by": "address", "quota": 1}}}}, "routes": []}}"#);
+        let named = mistakes(&json);
+        assert!(named.contains("name: must be printable"), "{name}: {named}");
+    }
 }
 
 #[test]
@@ -215,6 +252,13 @@ fn an_app_is_at_a_plain_address_under_a_plain_name() {
         ("a", r#"{"url": "http://"}"#, "upstreams.a.url"),
         ("a", r#"{"url": "http://u:p@a"}"#, "upstreams.a.url"),
         ("a", r#"{"url": "http://{x}.example"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://[::1"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://a[]"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://[a.example]"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://a:"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://a:b"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://:80"}"#, "upstreams.a.url"),
+        ("a", r#"{"url": "http://a:99999"}"#, "upstreams.a.url"),
         ("a", r#"{"url": "http://a/b/"}"#, "upstreams.a.url"),
         ("a", r#"{"url": "http://a/b/../c"}"#, "upstreams.a.url"),
         ("a", r#"{"url": "http://a/{x}"}"#, "upstreams.a.url"),

@@ -1,5 +1,7 @@
 //! An app behind the edge, as the policy names it.
 
+use std::net::Ipv6Addr;
+
 use serde::Deserialize;
 
 /// Where an app is, and what of a request goes on to it.
@@ -68,8 +70,7 @@ impl RawUpstream {
         }
         let (scheme, rest) = self.url.split_once("://").unwrap_or_default();
         let (host, base) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        if !["http", "https"].contains(&scheme) || host.is_empty() || !host.bytes().all(is_of_host)
-        {
+        if !["http", "https"].contains(&scheme) || !is_host(host) {
             wrong(
                 ".url",
                 "must be `http://` or `https://`, a host, and a path perhaps",
@@ -98,9 +99,21 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(plain)
 }
 
-/// What a host and a port are written with: no user, no parameter of a route.
-const fn is_of_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']')
+/// Whether a text is a host, perhaps with a port: no user, no parameter of a route. RFC 3986 §3.2.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let bare = host.strip_prefix('[').and_then(|v6| v6.strip_suffix(']'));
+    let is_known = match bare {
+        Some(v6) => v6.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(plain),
+    };
+    is_known && port.is_none_or(is_port)
 }
 
 fn is_prefix(path: &str) -> bool {

@@ -222,6 +222,14 @@ fn the_leeway_is_thirty_seconds_and_not_one_more() {
 }
 
 #[test]
+fn a_token_that_ends_with_time_itself_is_judged() {
+    let last = DateTime::<Utc>::MAX_UTC.timestamp();
+    let ends = |secs: i64| judged(&token(&header(), &with(body(), "exp", json!(secs))));
+    assert_eq!(ends(last).map(|claims| claims.exp.timestamp()), Ok(last));
+    assert_eq!(ends(last + 1), Err(Rejected::Malformed));
+}
+
+#[test]
 fn a_signature_of_another_key_or_over_other_words_is_refused() {
     let others = sign(&claims(), &key(2));
     assert_eq!(judged(&others), Err(Rejected::UnknownKey));
