@@ -5,6 +5,7 @@
 
 mod edge;
 mod ledger;
+mod limits;
 mod load;
 mod sign_in;
 
@@ -17,6 +18,8 @@ use serde::Serialize;
 pub enum Bench {
     /// The worker under workerd: warm and cold tokens, forwarding, size
     Edge(Options),
+    /// What a quota admits that each isolate counts for itself
+    Limits(Options),
     /// The origin's ledger over HTTP on a Postgres of its own: throughput, latency, and whether
     /// every credit is accounted for
     Ledger(Options),
@@ -39,6 +42,7 @@ pub struct Options {
 pub async fn run(bench: Bench) -> Result<()> {
     let (options, figures) = match bench {
         Bench::Edge(options) => (options, edge::measure(options.seconds).await?),
+        Bench::Limits(options) => (options, limits::measure().await?),
         Bench::Ledger(options) => (options, ledger::measure(options.seconds).await?),
         Bench::SignIn(options) => (options, sign_in::measure(options.seconds).await?),
     };
