@@ -183,6 +183,9 @@ impl Body for Charge {
 /// `{hold}/void`. The same bodies as those of `/credits/holds`, under a proof for internal calls.
 pub const PRICED_HOLDS: &str = "/internal/holds";
 
+/// Where the edge asks whose pages may ask; answered by [`Pages`], under a proof for internal calls.
+pub const PAGES: &str = "/internal/origins";
+
 /// `POST /credits/holds`: a charge of that much at the most, for later.
 #[derive(Clone, Debug)]
 pub struct OpenHold {

@@ -9,6 +9,7 @@ mod desk;
 mod edge;
 mod edge_proof;
 mod floods;
+mod forgery;
 mod guessing;
 mod holds;
 mod keys;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -174,6 +174,13 @@ pub struct Profile {
     pub user: User,
     /// Where their picture is.
     pub image: Option<String>,
+}
+
+/// Answers the edge, which asks at [`PAGES`](super::PAGES).
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Pages {
+    /// The origins of every app that is not disabled, as browsers write them; in order, each once.
+    pub origins: Vec<String>,
 }
 
 /// Something that happened to an account, as its owner sees it.
