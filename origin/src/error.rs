@@ -184,7 +184,9 @@ impl Error {
             return None;
         };
         match error {
-            sessions::Error::NoToken => Some(HeaderValue::from_static("Bearer")),
+            sessions::Error::NoToken | sessions::Error::NotSignedIn => {
+                Some(HeaderValue::from_static("Bearer"))
+            }
             sessions::Error::BadToken(_) | sessions::Error::Ended => HeaderValue::try_from(
                 format!("Bearer error=\"invalid_token\", error_description=\"{error}\""),
             )
@@ -218,7 +220,7 @@ fn account(error: &accounts::Error) -> Problem {
 
 fn session(error: &sessions::Error) -> Problem {
     match error {
-        sessions::Error::NoToken => plain(Code::Unauthenticated),
+        sessions::Error::NoToken | sessions::Error::NotSignedIn => plain(Code::Unauthenticated),
         sessions::Error::BadToken(why) => {
             Problem::new(Code::InvalidToken, sentence(&why.to_string()))
         }
