@@ -27,6 +27,7 @@ use crate::{
     limits::{self, Limit},
     mail::{self, Mail},
     outside::{self, Outside},
+    pages,
     payments::{self, Stripe},
     revocations::{self, Recent},
     rim, second_factor, security_events,
@@ -168,6 +169,7 @@ pub fn router(app: App) -> Router {
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(app.clone(), pages::dress))
         .layer(middleware::from_fn_with_state(app.clone(), front::front))
         .with_state(app)
 }

@@ -30,6 +30,7 @@ mod outside;
 mod outside_links;
 mod outside_native;
 mod outside_settings;
+mod page_headers;
 mod payments;
 mod post;
 mod post_office;
