@@ -203,6 +203,19 @@ async fn what_is_not_json_signs_nobody_in(db: PgPool) {
     assert_eq!(count(&db, "SELECT count(*) FROM auth.sessions").await, 0);
 }
 
+/// The buttons of our pages are pressed on our pages alone.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn an_apps_page_sends_no_form_of_ours(db: PgPool) {
+    let origin = scene(&db).await;
+    let path = "/api/v1/auth/reset-password";
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let body = "token=x&newPassword=battery+staple";
+    let by_app = send(&origin, path, &[form, ("origin", APP)], body).await;
+    is_refused(&by_app, APP);
+    let by_us = send(&origin, path, &[form, ("origin", HOME)], body).await;
+    assert_eq!(by_us.status, StatusCode::BAD_REQUEST, "{by_us:?}");
+}
+
 /// Each call that changes something, as the policy lists them.
 fn calls() -> Vec<(String, String)> {
     let policy = include_str!("../../../policy.toml");

@@ -39,7 +39,7 @@ async fn look(origin: &Origin, path: &str) -> Answer {
 
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn our_pages_have_every_header_that_helmet_sends(db: PgPool) {
-    let by_tls = Origin::start_with(&db, &["--public-url=https://auth.example"]).await;
+    let by_tls = Origin::start_with(&db, &["--public-url=https://localhost:8787"]).await;
     let plain = Origin::start(&db).await;
     for path in PAGES {
         for (origin, hsts) in [(&by_tls, Some("max-age=31536000")), (&plain, None)] {
