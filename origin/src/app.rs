@@ -16,16 +16,18 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     accounts::{self, Passwords},
+    apps::{self, Origins},
     config::{Config, Key},
     cookies,
     credits::{self, Ledger},
     db::Db,
     error::Error,
-    export, front,
+    export, forgery, front,
     keys::{self, Keys, RELOAD_SECS},
     limits::{self, Limit},
     mail::{self, Mail},
     outside::{self, Outside},
+    pages,
     payments::{self, Stripe},
     revocations::{self, Recent},
     rim, second_factor, security_events,
@@ -67,6 +69,8 @@ pub struct Parts {
     pub outside: Outside,
     /// What refresh tokens are compared with.
     pub salts: Salts,
+    /// Where the pages of apps are.
+    pub origins: Origins,
     /// Refreshes of one session.
     pub refreshes: Limit<SessionId>,
 }
@@ -99,6 +103,7 @@ impl App {
             stripe: config.stripe.client()?,
             outside: Outside::new(&config.outside)?,
             salts: Salts::default(),
+            origins: Origins::default(),
             refreshes: Limit::new(
                 "refresh",
                 Quota::per_minute(60).scaled(config.limit_scale),
@@ -150,14 +155,21 @@ pub fn router(app: App) -> Router {
         .merge(second_factor::router())
         .merge(outside::router())
         .merge(security_events::router())
-        .merge(keys::router())
-        .merge(revocations::router())
         .merge(credits::router())
         .merge(payments::router())
         .merge(export::router())
+        .route_layer(middleware::from_fn_with_state(app.clone(), forgery::guard))
+        // What other sites' servers and pages are to send, and what is for the edges alone.
+        .merge(outside::callback())
+        .merge(payments::webhook())
+        .merge(apps::internal())
+        .merge(credits::internal())
+        .merge(revocations::router())
+        .merge(keys::router())
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(app.clone(), pages::dress))
         .layer(middleware::from_fn_with_state(app.clone(), front::front))
         .with_state(app)
 }

@@ -279,6 +279,7 @@ impl PasswordConfig {
 #[derive(Clone, Debug)]
 pub struct PublicUrl {
     text: String,
+    origin: String,
     uri: Uri,
 }
 
@@ -286,6 +287,11 @@ impl PublicUrl {
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Its origin, as browsers write `Origin`.
+    pub fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// The host, without a port.
@@ -317,8 +323,10 @@ impl FromStr for PublicUrl {
         if !absolute || text.ends_with('/') {
             return Err("must be http:// or https://, without a trailing slash");
         }
+        let url = url::Url::parse(text).map_err(|_| "not a URL")?;
         Ok(Self {
             text: text.to_owned(),
+            origin: url.origin().ascii_serialization(),
             uri,
         })
     }

@@ -60,9 +60,9 @@ pub enum Error {
     /// The edge's proof is there and does not hold.
     #[error(transparent)]
     Proof(#[from] NoProof),
-    /// A form that another site's page has sent.
-    #[error("the form is not of our page")]
-    ForeignForm,
+    /// A browser sends it from a page that is not one of those that may.
+    #[error("the page may not ask")]
+    ForeignPage,
     /// The body is wrong.
     #[error("the body was refused")]
     Body(Refusal),
@@ -128,7 +128,10 @@ impl Error {
             Self::Revocations(revocations::Error::Unavailable) => plain(Code::DatabaseUnavailable),
             Self::Database(error) => database(error),
             Self::Proof(why) => Problem::new(Code::EdgeProofInvalid, why.to_string()),
-            Self::ForeignForm => Problem::new(Code::Forbidden, "The form is not of our page"),
+            Self::ForeignPage => Problem::new(
+                Code::ForeignPage,
+                "A browser sends this from a page whose origin is not registered here",
+            ),
             Self::Body(refusal) => refusal.clone().into(),
             Self::NotJson => plain(Code::UnsupportedMediaType),
             Self::TooLarge { limit } => Problem::new(
@@ -181,7 +184,9 @@ impl Error {
             return None;
         };
         match error {
-            sessions::Error::NoToken => Some(HeaderValue::from_static("Bearer")),
+            sessions::Error::NoToken | sessions::Error::NotSignedIn => {
+                Some(HeaderValue::from_static("Bearer"))
+            }
             sessions::Error::BadToken(_) | sessions::Error::Ended => HeaderValue::try_from(
                 format!("Bearer error=\"invalid_token\", error_description=\"{error}\""),
             )
@@ -215,7 +220,7 @@ fn account(error: &accounts::Error) -> Problem {
 
 fn session(error: &sessions::Error) -> Problem {
     match error {
-        sessions::Error::NoToken => plain(Code::Unauthenticated),
+        sessions::Error::NoToken | sessions::Error::NotSignedIn => plain(Code::Unauthenticated),
         sessions::Error::BadToken(why) => {
             Problem::new(Code::InvalidToken, sentence(&why.to_string()))
         }

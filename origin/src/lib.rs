@@ -2,8 +2,8 @@
 //!
 //! A folder for each feature (`accounts`, `sessions`, `second_factor`, `security_events`, `keys`,
 //! `revocations`, `mail`, `links`, `outside`, `apps`, `credits`, `payments`, `export`), each with its routes, its SQL and its rules.
-//! Around them: `front` (what every request passes), `door` (how bodies come in), `error` (how
-//! anything goes wrong), `db` (whose rows a connection sees), `seal` (what the database must not
+//! Around them: `front` (what every request passes), `forgery` (whose pages may send what),
+//! `door` (how bodies come in), `error` (how anything goes wrong), `db` (whose rows a connection sees), `seal` (what the database must not
 //! know), `rim` (the clock and randomness). Start with [`router`].
 
 mod accounts;
@@ -14,6 +14,7 @@ mod db;
 mod door;
 mod error;
 mod export;
+mod forgery;
 mod front;
 mod limits;
 mod links;

@@ -12,7 +12,7 @@ mod outside;
 mod second_factor;
 
 pub use answers::*;
-pub use body::{Body, Change, Fields, Refusal, parse};
+pub use body::{Body, Change, Fields, Nothing, Refusal, parse};
 pub use fields::*;
 pub use mail::*;
 pub use outside::*;

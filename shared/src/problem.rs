@@ -76,6 +76,8 @@ codes! {
     InsufficientCredits = "INSUFFICIENT_CREDITS", 402, "Not enough credits";
     /// Signed in, but not allowed.
     Forbidden = "FORBIDDEN", 403, "Not allowed";
+    /// A browser sends it from a page that is neither ours nor a registered app's.
+    ForeignPage = "FOREIGN_PAGE", 403, "This page may not ask";
     /// The account was disabled.
     AccountDisabled = "ACCOUNT_DISABLED", 403, "The account is disabled";
     /// The password was right, the address is not verified yet.

@@ -15,7 +15,7 @@ use super::store;
 
 pub async fn show(State(app): State<App>, caller: Caller) -> Result<Json<Profile>, Failure> {
     let mut transaction = app.db.as_user(caller.user).await?;
-    Ok(Json(store::profile(&mut transaction).await?))
+    Ok(Json(store::profile(&mut transaction, caller.role).await?))
 }
 
 pub async fn change(
@@ -35,7 +35,7 @@ pub async fn change(
         &client,
     )
     .await?;
-    let profile = store::profile(&mut transaction).await?;
+    let profile = store::profile(&mut transaction, caller.role).await?;
     transaction.commit().await?;
     Ok(Json(profile))
 }

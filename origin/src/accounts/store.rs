@@ -125,9 +125,12 @@ pub async fn own(db: &mut PgConnection) -> sqlx::Result<User> {
     })
 }
 
-/// What the acting user says of themselves.
-pub async fn profile(db: &mut PgConnection) -> sqlx::Result<Profile> {
-    let user = own(&mut *db).await?;
+/// What the acting user says of themselves, in a session of this role.
+pub async fn profile(db: &mut PgConnection, role: Role) -> sqlx::Result<Profile> {
+    let user = User {
+        role,
+        ..own(&mut *db).await?
+    };
     let image = sqlx::query_scalar!("SELECT image FROM auth.users")
         .fetch_one(db)
         .await?;

@@ -14,7 +14,8 @@ use super::{Error, Permission, store};
 
 const PREFIX: &str = "tgs_";
 const APP_ID: &str = "x-app-id";
-const SERVICE_KEY: &str = "x-service-key";
+/// The header that a service key comes in.
+pub const SERVICE_KEY: &str = "x-service-key";
 
 /// A service key, in the open: shown once, and never again.
 pub struct ServiceKey(Zeroizing<String>);

@@ -2,12 +2,14 @@
 //! app's service key, for people who have had a session with it.
 
 mod key;
+mod origins;
 mod pages;
 mod store;
 
-pub use key::{AppCaller, ServiceKey};
+pub use key::{AppCaller, SERVICE_KEY, ServiceKey};
+pub use origins::{Origins, internal};
 pub(crate) use pages::{NO_PAGE, page};
-pub use store::{App, NewApp, add, all, disable, rotate};
+pub use store::{App, NewApp, add, all, disable, of_origin, rotate};
 
 /// What a service key may do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]

@@ -15,10 +15,9 @@ pub async fn page(app: &App, text: &str) -> sqlx::Result<Option<Url>> {
     let Some(page) = parse(text) else {
         return Ok(None);
     };
-    let origin = page.origin();
-    let is_ours =
-        Url::parse(app.config.public_url.as_str()).is_ok_and(|ours| ours.origin() == origin);
-    let known = is_ours || store::is_origin(app.db.pool(), &origin.ascii_serialization()).await?;
+    let origin = page.origin().ascii_serialization();
+    let is_ours = origin == app.config.public_url.origin();
+    let known = is_ours || store::of_origin(app.db.pool(), &origin).await?.is_some();
     Ok(known.then_some(page))
 }
 

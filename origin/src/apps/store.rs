@@ -33,13 +33,26 @@ pub async fn by_id(db: &PgPool, id: &AppId) -> sqlx::Result<Option<Registered>> 
     .transpose()
 }
 
-/// Whether pages of this origin belong to an app.
-pub async fn is_origin(db: &PgPool, origin: &str) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM auth.apps WHERE disabled_at IS NULL AND $1 = ANY (origins)) AS "is_known!""#,
+/// The app whose pages are of this origin, which is compared letter by letter. Who registers another
+/// app with the origin of one that is there does not take its place.
+pub async fn of_origin(db: &PgPool, origin: &str) -> sqlx::Result<Option<AppId>> {
+    let id = sqlx::query_scalar!(
+        "SELECT id FROM auth.apps WHERE disabled_at IS NULL AND $1 = ANY (origins) ORDER BY created_at, id LIMIT 1",
         origin
     )
-    .fetch_one(db)
+    .fetch_optional(db)
+    .await?;
+    id.map(|id| AppId::parse(id).ok_or_else(|| sqlx::Error::Decode("an app's id".into())))
+        .transpose()
+}
+
+/// The origins of all apps, in order, each once.
+pub async fn origins(db: &PgPool) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"SELECT DISTINCT origin COLLATE "C" AS "origin!" FROM auth.apps, unnest(origins) AS origin
+           WHERE disabled_at IS NULL ORDER BY 1"#
+    )
+    .fetch_all(db)
     .await
 }
 

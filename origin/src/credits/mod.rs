@@ -24,6 +24,7 @@ use crate::{app::App, config::CreditsConfig, db::Db, error::Error as Failure, ri
 
 use self::{batcher::Batcher, ledger::Outcome};
 pub use operation::{By, Operation, Order};
+pub use priced::router as internal;
 
 /// How many wallets are swept at once.
 const SWEPT_AT_ONCE: i32 = 5;
@@ -34,7 +35,6 @@ pub fn router() -> Router<App> {
         .merge(routes::router())
         .merge(holds::router())
         .merge(desk::router())
-        .merge(priced::router())
 }
 
 /// Why credits did not move, or were not shown.

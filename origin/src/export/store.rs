@@ -85,7 +85,7 @@ pub async fn page(
                 Row,
                 r#"SELECT at AS "at!", json AS "json!" FROM (
                        SELECT row_number() OVER (ORDER BY created_at, id) AS at, json_build_object(
-                           'id', id, 'clientId', client_id, 'deviceId', device_id, 'deviceName', device_name,
+                           'id', id, 'parentId', parent_id, 'clientId', client_id, 'deviceId', device_id, 'deviceName', device_name,
                            'userAgent', user_agent, 'ipAddress', host(address), 'amr', amr, 'createdAt', created_at,
                            'lastUsedAt', last_used_at, 'expiresAt', expires_at, 'revokedAt', revoked_at)::text AS json
                        FROM auth.sessions

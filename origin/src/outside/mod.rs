@@ -15,7 +15,7 @@ mod settings;
 mod store;
 mod wire;
 
-pub use routes::router;
+pub use routes::{callback, router};
 pub use settings::OutsideConfig;
 pub use store::unlink_all;
 

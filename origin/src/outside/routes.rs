@@ -51,12 +51,16 @@ pub fn router() -> Router<App> {
         .route("/api/v1/auth/accounts", get(list))
         .route("/api/v1/auth/accounts/{id}", delete(unlink))
         .route("/api/v1/auth/oauth/{provider}", post(go))
-        .route(
-            "/api/v1/auth/oauth/{provider}/callback",
-            get(come_back).post(come_back_by_form),
-        )
         .route("/api/v1/auth/google-signin", post(native::google))
         .route("/api/v1/auth/apple-signin", post(native::apple))
+}
+
+/// Where providers send people back to, Apple by a form of its own page.
+pub fn callback() -> Router<App> {
+    Router::new().route(
+        "/api/v1/auth/oauth/{provider}/callback",
+        get(come_back).post(come_back_by_form),
+    )
 }
 
 /// Gives up on a provider that takes too long.

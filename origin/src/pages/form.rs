@@ -7,12 +7,13 @@ use axum::{
 };
 use serde_json::{Map, Value};
 use shared::api;
-use url::{Url, form_urlencoded};
+use url::form_urlencoded;
 
 use crate::{
     app::App,
     door::{self, Body},
     error::Error,
+    forgery,
 };
 
 /// A body, and who has sent it.
@@ -41,11 +42,9 @@ impl<T: api::Body> FromRequest<App> for Posted<T> {
             let by = By::Program;
             return Ok(Self { body, by });
         }
-        let home = Url::parse(app.config.public_url.as_str()).ok();
-        let home = home.map(|home| home.origin().ascii_serialization());
-        let origin = request.headers().get(header::ORIGIN);
-        if home.is_none() || origin.and_then(|origin| origin.to_str().ok()) != home.as_deref() {
-            return Err(Error::ForeignForm);
+        // Closer than what holds for every call: an app's page has no business here.
+        if !forgery::is_ours(app, request.headers()) {
+            return Err(Error::ForeignPage);
         }
         let bytes = door::read(request.into_body(), app.config.max_body_bytes).await?;
         Ok(Self {

@@ -3,12 +3,13 @@
 //! whoever reads it.
 
 mod form;
+mod headers;
 
 use std::sync::LazyLock;
 
 use askama::Template;
 use axum::{
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{AppendHeaders, IntoResponse, Response},
 };
 use base64ct::{Base64, Encoding};
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 pub use form::{By, Posted};
+pub use headers::dress;
 
 const STYLE: &str = include_str!("../../templates/pages/style.css");
 
@@ -86,11 +88,6 @@ pub fn show(status: StatusCode, page: &impl Template, leads_to: Option<&Url>) ->
     for (name, value) in [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
-        // The address of the page has the secret in it: nobody else learns where a reader comes
-        // from. Not `no-referrer`, which would make the form's own `Origin` be `null`.
-        (header::REFERRER_POLICY, "same-origin"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (HeaderName::from_static("x-robots-tag"), "noindex"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }

@@ -18,7 +18,7 @@ use crate::{app::App, rim};
 
 pub use recent::Recent;
 pub use routes::router;
-pub use store::{append_ended, append_key, append_session, append_user};
+pub use store::{append_ended, append_key, append_user};
 
 /// How often the database is looked at; what a revocation waits here at the most.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

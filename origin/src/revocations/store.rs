@@ -1,29 +1,10 @@
 //! The SQL of revocations. Appending is a transaction's last statement: others that append wait
 //! until it is committed.
 
-use shared::{
-    ids::{SessionId, UserId},
-    revocations::Revocation,
-};
+use shared::{ids::UserId, revocations::Revocation};
 use sqlx::PgConnection;
 
 use super::Read;
-
-/// Ends the tokens of a session that the acting user has ended.
-pub async fn append_session(
-    db: &mut PgConnection,
-    user: UserId,
-    session: SessionId,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "INSERT INTO auth.revocations (user_id, session_id) VALUES ($1, $2)",
-        user.uuid(),
-        session.uuid()
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
 
 /// Ends the tokens of whatever sessions of the acting user this transaction has ended, if any.
 pub async fn append_ended(db: &mut PgConnection) -> sqlx::Result<()> {

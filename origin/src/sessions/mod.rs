@@ -3,6 +3,7 @@
 //! refresh is one SQL function, `auth.refresh`, that decides with the row locked.
 
 mod bearer;
+mod browser;
 pub mod cookie;
 mod refresh_token;
 mod routes;
@@ -12,7 +13,7 @@ mod store;
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
     api::{SignedIn, User},
-    claims::{ACCESS_TOKEN_LIFETIME_SECS, AccessClaims},
+    claims::{ACCESS_TOKEN_LIFETIME_SECS, AccessClaims, FIRST_PARTY, Role},
     ids::SessionId,
     jwt,
 };
@@ -32,6 +33,9 @@ pub enum Error {
     /// No access token where one is needed.
     #[error("no access token")]
     NoToken,
+    /// No cookie of a session that lives, where one is needed.
+    #[error("nobody is signed in in this browser")]
+    NotSignedIn,
     /// An access token that is not believed.
     #[error(transparent)]
     BadToken(#[from] jwt::Rejected),
@@ -77,6 +81,8 @@ pub struct Family {
     /// The `iat` of its tokens: the database's clock, as is all that revokes them, and never
     /// before what was revoked of the user's.
     pub issued_at: DateTime<Utc>,
+    /// When the session ends unless it refreshes; no token of it lives longer.
+    pub expires_at: DateTime<Utc>,
     /// Which refresh token is the good one.
     pub counter: i32,
     /// What its MAC covers.
@@ -106,7 +112,7 @@ pub async fn open(
     let (cookie, cookie_hash) = cookie::make(&app.config.public_url, session.remember);
     let mut family = Family {
         session: rim::new_id(),
-        client_id: shared::claims::FIRST_PARTY.to_owned(),
+        client_id: FIRST_PARTY.to_owned(),
         authenticated_at: now,
         amr: session
             .proved_by
@@ -115,6 +121,7 @@ pub async fn open(
             .map(str::to_owned)
             .collect(),
         issued_at: now,
+        expires_at: now + TimeDelta::days(store::slide_days(session.remember).into()),
         counter: 0,
         salt: *rim::random::<16>(),
     };
@@ -129,8 +136,14 @@ pub async fn open(
     }))
 }
 
-/// The tokens of a session, for its answer.
-pub fn tokens(app: &App, user: User, family: &Family) -> Result<SignedIn, keys::Error> {
+/// The tokens of a session, for its answer. An app's do for nobody what only an admin may.
+pub fn tokens(app: &App, mut user: User, family: &Family) -> Result<SignedIn, keys::Error> {
+    if family.client_id != FIRST_PARTY {
+        user.role = Role::User;
+    }
+    let longest = family.issued_at + TimeDelta::seconds(ACCESS_TOKEN_LIFETIME_SECS.into());
+    let exp = longest.min(family.expires_at);
+    let expires_in = exp.timestamp() - family.issued_at.timestamp();
     let claims = AccessClaims {
         iss: app.expect.issuer.clone(),
         aud: app.expect.audience.clone(),
@@ -139,7 +152,7 @@ pub fn tokens(app: &App, user: User, family: &Family) -> Result<SignedIn, keys::
         sid: family.session,
         jti: rim::new_id(),
         iat: family.issued_at,
-        exp: family.issued_at + TimeDelta::seconds(ACCESS_TOKEN_LIFETIME_SECS.into()),
+        exp,
         auth_time: family.authenticated_at,
         email: user.email.clone(),
         role: user.role,
@@ -152,7 +165,7 @@ pub fn tokens(app: &App, user: User, family: &Family) -> Result<SignedIn, keys::
             family.counter,
             &family.salt,
         ),
-        expires_in: ACCESS_TOKEN_LIFETIME_SECS,
+        expires_in: u32::try_from(expires_in).unwrap_or_default(),
         token_type: "Bearer",
         user,
     })

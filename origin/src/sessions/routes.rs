@@ -3,20 +3,21 @@
 use axum::{
     Json, Router,
     extract::{FromRequest, FromRequestParts, Path, Request, State, rejection::PathRejection},
-    http::{HeaderMap, header},
-    response::IntoResponse,
+    http::{HeaderMap, HeaderName, header},
+    response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
 use shared::{
     api::{CurrentSession, Done, Refresh, Session, SignedIn, Validate, Validity},
-    ids::SessionId,
+    claims::Role,
+    ids::{SessionId, UserId},
 };
 
 use crate::{
     accounts, app::App, door::Body, error::Error as Failure, front::Client, revocations, rim,
 };
 
-use super::{Caller, Error, Presented, bearer, cookie, salts::Salt, store, tokens};
+use super::{Caller, Error, Presented, bearer, browser, cookie, salts::Salt, store, tokens};
 
 /// The calls about sessions.
 pub fn router() -> Router<App> {
@@ -25,6 +26,11 @@ pub fn router() -> Router<App> {
         .route("/api/v1/auth/logout", post(logout))
         .route("/api/v1/auth/logout-all", post(logout_all))
         .route("/api/v1/auth/validate", post(validate))
+        .route(
+            "/api/v1/auth/session-to-token",
+            post(browser::tokens_for_app),
+        )
+        .route("/api/auth/get-session", get(browser::session))
         .route("/api/v1/auth/session", get(session))
         .route("/api/v1/auth/sessions", get(sessions))
         .route("/api/v1/auth/sessions/revoke-others", post(end_others))
@@ -76,7 +82,7 @@ async fn logout(
     State(app): State<App>,
     client: Client,
     request: Request,
-) -> Result<impl IntoResponse, Failure> {
+) -> Result<Response, Failure> {
     let (mut parts, body) = request.into_parts();
     let (user, session) = match Caller::from_request_parts(&mut parts, &app).await {
         Ok(caller) => (caller.user, caller.session),
@@ -93,12 +99,21 @@ async fn logout(
         }
     };
     let mut transaction = app.db.writing_as(user).await?;
-    if store::revoke(&mut transaction, session).await? {
+    let ended = store::revoke(&mut transaction, session).await?;
+    if ended.as_ref().is_some_and(|ended| ended.was_live) {
         store::record(&mut transaction, user, Some(session), "sign_out", &client).await?;
-        revocations::append_session(&mut transaction, user, session).await?;
+        revocations::append_ended(&mut transaction).await?;
     }
     transaction.commit().await?;
-    Ok(signed_out(&app, "Signed out"))
+    let done = Json(Done {
+        success: true,
+        message: "Signed out",
+    });
+    // Who signs out of an app is still signed in here.
+    if ended.is_some_and(|ended| ended.is_below) {
+        return Ok(done.into_response());
+    }
+    Ok((without_cookie(&app), done).into_response())
 }
 
 async fn logout_all(
@@ -118,17 +133,15 @@ async fn logout_all(
     .await?;
     revocations::append_user(&mut transaction, caller.user).await?;
     transaction.commit().await?;
-    Ok(signed_out(&app, "Signed out everywhere"))
+    let done = Json(Done {
+        success: true,
+        message: "Signed out everywhere",
+    });
+    Ok((without_cookie(&app), done))
 }
 
-fn signed_out(app: &App, message: &'static str) -> impl IntoResponse + use<> {
-    (
-        [(header::SET_COOKIE, cookie::clear(&app.config.public_url))],
-        Json(Done {
-            success: true,
-            message,
-        }),
-    )
+fn without_cookie(app: &App) -> [(HeaderName, String); 1] {
+    [(header::SET_COOKIE, cookie::clear(&app.config.public_url))]
 }
 
 async fn validate(
@@ -148,14 +161,26 @@ async fn validate(
 }
 
 async fn session(State(app): State<App>, caller: Caller) -> Result<Json<CurrentSession>, Failure> {
-    let mut transaction = app.db.as_user(caller.user).await?;
-    let user = accounts::own(&mut transaction).await?;
-    let sessions = store::list(&mut transaction, caller.session).await?;
-    let session = sessions
-        .into_iter()
-        .find(|session| session.current)
-        .ok_or(Error::Ended)?;
-    Ok(Json(CurrentSession { user, session }))
+    let current = current(&app, caller.user, caller.session).await?;
+    Ok(Json(current.ok_or(Error::Ended)?))
+}
+
+/// A live session and whose it is, as its owner sees it.
+pub async fn current(
+    app: &App,
+    user: UserId,
+    session: SessionId,
+) -> sqlx::Result<Option<CurrentSession>> {
+    let mut transaction = app.db.as_user(user).await?;
+    let mut user = accounts::own(&mut transaction).await?;
+    let sessions = store::list(&mut transaction, session).await?;
+    let session = sessions.into_iter().find(|session| session.current);
+    Ok(session.map(|session| {
+        if session.app.is_some() {
+            user.role = Role::User;
+        }
+        CurrentSession { user, session }
+    }))
 }
 
 async fn sessions(State(app): State<App>, caller: Caller) -> Result<Json<Vec<Session>>, Failure> {
@@ -171,7 +196,8 @@ async fn end(
 ) -> Result<Json<Done>, Failure> {
     let Path(id) = id?;
     let mut transaction = app.db.writing_as(caller.user).await?;
-    if !store::revoke(&mut transaction, id).await? {
+    let ended = store::revoke(&mut transaction, id).await?;
+    if !ended.is_some_and(|ended| ended.was_live) {
         return Err(Error::NoSuchSession.into());
     }
     store::record(
@@ -182,7 +208,7 @@ async fn end(
         &client,
     )
     .await?;
-    revocations::append_session(&mut transaction, caller.user, id).await?;
+    revocations::append_ended(&mut transaction).await?;
     transaction.commit().await?;
     Ok(Json(Done {
         success: true,

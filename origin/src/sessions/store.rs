@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use shared::{
-    api::{Session, User},
-    claims::Role,
+    api::{AppId, Session, SessionApp, User},
+    claims::{FIRST_PARTY, Role},
     ids::{SessionId, UserId},
 };
 use sqlx::{PgConnection, PgPool};
@@ -169,13 +169,17 @@ pub async fn salt(db: &PgPool, session: SessionId) -> sqlx::Result<Option<Salt>>
     .fetch_optional(db)
     .await?;
     row.map(|row| {
-        let salt = row.salt.try_into();
         Ok(Salt {
             user: row.user_id.into(),
-            salt: salt.map_err(|_| sqlx::Error::Decode("a salt has 16 bytes".into()))?,
+            salt: salt_of(row.salt)?,
         })
     })
     .transpose()
+}
+
+fn salt_of(bytes: Vec<u8>) -> sqlx::Result<[u8; 16]> {
+    let salt = bytes.try_into();
+    salt.map_err(|_| sqlx::Error::Decode("a salt has 16 bytes".into()))
 }
 
 /// Lets Postgres decide what a token with a good MAC is worth.
@@ -188,7 +192,7 @@ pub async fn refresh(
 ) -> Result<(User, Family), Error> {
     let row = sqlx::query!(
         r#"SELECT outcome AS "outcome!", counter, user_id, email, name, email_verified, role, client_id,
-                  authenticated_at, amr, issued_at
+                  authenticated_at, amr, issued_at, expires_at
            FROM auth.refresh($1, $2, make_interval(secs => $3), $4::text::inet, $5)"#,
         token.session.uuid(),
         token.counter,
@@ -210,13 +214,15 @@ pub async fn refresh(
     else {
         return Err(Error::BadRefreshToken);
     };
-    let (Some(email_verified), Some(client_id), Some(authenticated_at), Some(amr), Some(issued_at)) = (
+    let (Some(email_verified), Some(client_id), Some(authenticated_at), Some(amr)) = (
         row.email_verified,
         row.client_id,
         row.authenticated_at,
         row.amr,
-        row.issued_at,
     ) else {
+        return Err(Error::BadRefreshToken);
+    };
+    let (Some(issued_at), Some(expires_at)) = (row.issued_at, row.expires_at) else {
         return Err(Error::BadRefreshToken);
     };
     let user = User {
@@ -234,51 +240,139 @@ pub async fn refresh(
             authenticated_at,
             amr,
             issued_at,
+            expires_at,
             counter,
             salt,
         },
     ))
 }
 
-/// The acting user's live sessions, the latest first.
-pub async fn list(db: &mut PgConnection, current: SessionId) -> sqlx::Result<Vec<Session>> {
-    sqlx::query_as!(
-        Session,
-        r#"SELECT id, id = $1 AS "current!", device_id, device_name, user_agent, host(address) AS ip_address,
-                  created_at, last_used_at, expires_at
-           FROM auth.sessions WHERE revoked_at IS NULL AND expires_at > now() ORDER BY last_used_at DESC"#,
-        current.uuid()
+/// The live session that a browser's cookie names, and whose it is.
+pub async fn of_cookie(
+    db: &PgPool,
+    cookie_hash: &[u8],
+) -> sqlx::Result<Option<(SessionId, UserId)>> {
+    let row = sqlx::query!(
+        r#"SELECT session AS "session!", user_id AS "user_id!" FROM auth.session_of_cookie($1)"#,
+        cookie_hash
     )
-    .fetch_all(db)
-    .await
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (row.session.into(), row.user_id.into())))
 }
 
-/// Ends one of the acting user's live sessions; says whether there was one.
-pub async fn revoke(db: &mut PgConnection, session: SessionId) -> sqlx::Result<bool> {
-    let done = sqlx::query!(
-        "UPDATE auth.sessions SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL",
+/// The session of an app below one of the acting user's, made with this id and salt where there is
+/// none. None where the one above has ended.
+pub async fn open_below(
+    db: &mut PgConnection,
+    parent: SessionId,
+    app: &AppId,
+    (session, salt): (SessionId, [u8; 16]),
+    client: &Client,
+) -> sqlx::Result<Option<Family>> {
+    let row = sqlx::query!(
+        r#"SELECT session AS "session!", salt AS "salt!", counter AS "counter!", amr AS "amr!",
+                  authenticated_at AS "authenticated_at!", issued_at AS "issued_at!", expires_at AS "expires_at!"
+           FROM auth.open_below($1, $2, $3, $4, $5::text::inet, $6)"#,
+        parent.uuid(),
+        app.as_str(),
+        session.uuid(),
+        &salt,
+        client.address_text(),
+        client.agent,
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| {
+        Ok(Family {
+            session: row.session.into(),
+            client_id: app.as_str().to_owned(),
+            authenticated_at: row.authenticated_at,
+            amr: row.amr,
+            issued_at: row.issued_at,
+            expires_at: row.expires_at,
+            counter: row.counter,
+            salt: salt_of(row.salt)?,
+        })
+    })
+    .transpose()
+}
+
+/// The acting user's live sessions, the latest first.
+pub async fn list(db: &mut PgConnection, current: SessionId) -> sqlx::Result<Vec<Session>> {
+    let rows = sqlx::query!(
+        r#"SELECT s.id, s.parent_id, s.client_id, a.name AS "app_name?", s.device_id, s.device_name, s.user_agent,
+                  host(s.address) AS ip_address, s.created_at, s.last_used_at, s.expires_at
+           FROM auth.sessions s LEFT JOIN auth.apps a ON a.id = s.client_id
+           WHERE s.revoked_at IS NULL AND s.expires_at > now() ORDER BY s.last_used_at DESC, s.id"#
+    )
+    .fetch_all(db)
+    .await?;
+    let sessions = rows.into_iter().map(|row| Session {
+        id: row.id.into(),
+        current: row.id == current.uuid(),
+        app: (row.client_id != FIRST_PARTY).then(|| SessionApp {
+            name: row.app_name.unwrap_or_else(|| row.client_id.clone()),
+            id: row.client_id,
+        }),
+        parent_id: row.parent_id.map(SessionId::from),
+        device_id: row.device_id,
+        device_name: row.device_name,
+        user_agent: row.user_agent,
+        ip_address: row.ip_address,
+        created_at: row.created_at,
+        last_used_at: row.last_used_at,
+        expires_at: row.expires_at,
+    });
+    Ok(sessions.collect())
+}
+
+/// What was asked to end.
+pub struct Ended {
+    /// Whether it was live.
+    pub was_live: bool,
+    /// Whether it was an app's, below the one of the browser's cookie.
+    pub is_below: bool,
+}
+
+/// Ends one of the acting user's sessions, and what is below it. None where it is not theirs.
+pub async fn revoke(db: &mut PgConnection, session: SessionId) -> sqlx::Result<Option<Ended>> {
+    sqlx::query_as!(
+        Ended,
+        r#"WITH ended AS (
+               UPDATE auth.sessions SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING id
+           )
+           SELECT EXISTS (SELECT FROM ended) AS "was_live!", parent_id IS NOT NULL AS "is_below!"
+           FROM auth.sessions WHERE id = $1"#,
         session.uuid()
     )
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    .fetch_optional(db)
+    .await
 }
 
 /// Ends all of the acting user's sessions, and those that wait for a second step.
 pub async fn revoke_all(db: &mut PgConnection) -> sqlx::Result<()> {
-    forget_halves(&mut *db).await?;
-    sqlx::query!("UPDATE auth.sessions SET revoked_at = now() WHERE revoked_at IS NULL")
-        .execute(db)
-        .await?;
-    Ok(())
+    end_all_but(db, None).await
 }
 
-/// Ends all of the acting user's sessions but this one, and those that wait for a second step.
+/// Ends all of the acting user's sessions but this one, and those that wait for a second step. Where it
+/// is an app's, the one above stays, with which it would end.
 pub async fn revoke_others(db: &mut PgConnection, current: SessionId) -> sqlx::Result<()> {
+    end_all_but(db, Some(current)).await
+}
+
+/// In the order of whatever ends one with what is below it: neither waits for the other in a circle.
+async fn end_all_but(db: &mut PgConnection, current: Option<SessionId>) -> sqlx::Result<()> {
     forget_halves(&mut *db).await?;
     sqlx::query!(
-        "UPDATE auth.sessions SET revoked_at = now() WHERE id <> $1 AND revoked_at IS NULL",
-        current.uuid()
+        "WITH ending AS MATERIALIZED (
+             SELECT id FROM auth.sessions
+             WHERE revoked_at IS NULL AND id IS DISTINCT FROM $1
+               AND id IS DISTINCT FROM (SELECT parent_id FROM auth.sessions WHERE id = $1)
+             ORDER BY parent_id NULLS FIRST, id FOR UPDATE
+         )
+         UPDATE auth.sessions SET revoked_at = now() WHERE id IN (SELECT id FROM ending)",
+        current.map(SessionId::uuid)
     )
     .execute(db)
     .await?;

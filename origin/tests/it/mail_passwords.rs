@@ -95,7 +95,7 @@ async fn the_page_of_a_reset_does_it_too(db: PgPool) {
     let mut browser = Browser::default();
     for origin in ["https://evil.test", "null", "http://127.0.0.1:8788", ""] {
         let answer = office.press(&mut browser, RESET, origin, &form).await;
-        answer.is_problem(403, "FORBIDDEN");
+        answer.is_problem(403, "FOREIGN_PAGE");
     }
     let answer = office.press(&mut browser, RESET, HOME, &form).await;
     assert_eq!(answer.status, StatusCode::OK);

@@ -68,7 +68,7 @@ async fn the_button_of_our_page_signs_in_and_no_other_sites_does(db: PgPool) {
     let foreign = office
         .press(&mut browser, MAGIC_VERIFY, "https://evil.test", &form)
         .await;
-    foreign.is_problem(403, "FORBIDDEN");
+    foreign.is_problem(403, "FOREIGN_PAGE");
     assert!(browser.0.is_empty());
     let answer = office.press(&mut browser, MAGIC_VERIFY, HOME, &form).await;
     assert_eq!(answer.status, StatusCode::OK);

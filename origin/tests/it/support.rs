@@ -52,11 +52,27 @@ pub struct Service {
 impl Service {
     /// Registers an app, as an operator does.
     pub async fn add(db: &PgPool, id: &str, permissions: &[Permission], cap: i64) -> Self {
+        Self::register(db, id, &[], permissions, cap).await
+    }
+
+    /// Registers an app that has pages, and charges.
+    pub async fn with_pages(db: &PgPool, id: &str, origins: &[&str]) -> Self {
+        Self::register(db, id, origins, &[Permission::Charge], 0).await
+    }
+
+    async fn register(
+        db: &PgPool,
+        id: &str,
+        origins: &[&str],
+        permissions: &[Permission],
+        cap: i64,
+    ) -> Self {
         let key = ServiceKey::new();
+        let origins: Vec<String> = origins.iter().copied().map(str::to_owned).collect();
         let app = NewApp {
             id: &AppId::parse(id.to_owned()).expect("an id"),
             name: id,
-            origins: &[],
+            origins: &origins,
             permissions,
             daily_grant_cap: Credits::from_thousandths(cap).expect("an amount"),
         };

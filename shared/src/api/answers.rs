@@ -141,6 +141,10 @@ pub struct Session {
     pub id: SessionId,
     /// Whether it is the caller's own.
     pub current: bool,
+    /// The app that has it, where it is not ours.
+    pub app: Option<SessionApp>,
+    /// The session of the browser that the app's is of, with which it ends.
+    pub parent_id: Option<SessionId>,
     /// The device's own name for itself.
     pub device_id: Option<String>,
     /// What its owner calls it.
@@ -157,7 +161,16 @@ pub struct Session {
     pub expires_at: DateTime<Utc>,
 }
 
-/// Answers `session`.
+/// The app that a session is of.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionApp {
+    /// Its id; the `client_id` of the session's tokens.
+    pub id: String,
+    /// What people read.
+    pub name: String,
+}
+
+/// Answers `session`, and `get-session` where there is one.
 #[derive(Clone, Debug, Serialize)]
 pub struct CurrentSession {
     /// Who is signed in.

@@ -20,6 +20,18 @@ pub trait Body: Sized {
     fn read(fields: &mut Fields<'_>) -> Option<Self>;
 }
 
+/// A body that says nothing.
+#[derive(Debug)]
+pub struct Nothing;
+
+impl Body for Nothing {
+    const MAY_BE_ABSENT: bool = true;
+
+    fn read(_: &mut Fields<'_>) -> Option<Self> {
+        Some(Self)
+    }
+}
+
 /// A value at a door: parsed from JSON, and valid from then on.
 pub trait Field: Sized {
     /// The value, or what it must be: a sentence that starts with "must" and repeats nothing.
