@@ -271,7 +271,7 @@ fn is_plain(path: &str) -> bool {
     !has_empty
         && !path
             .bytes()
-            .any(|byte| matches!(byte, b'\\' | b'#') || byte.is_ascii_control())
+            .any(|byte| matches!(byte, b'\\' | b'#' | b' ') || byte.is_ascii_control())
         && escapes_only_what_must_be(path)
         && !parts(&separated(path)).any(|part| part == "." || part == "..")
 }

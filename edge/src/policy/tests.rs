@@ -395,6 +395,7 @@ fn a_path_that_others_read_otherwise_leads_nowhere() {
     }
     for path in [
         "/notes//paid",
+        "/notes/paid ",
         "/notes/a//b",
         "//notes/a",
         "/notes/p%61id",

@@ -222,6 +222,29 @@ fn the_leeway_is_thirty_seconds_and_not_one_more() {
 }
 
 #[test]
+fn what_is_no_utf_8_is_refused_where_nobody_looks_too() {
+    let with_x = |object: Value, x: &[u8]| {
+        let text = with(object, "x", json!("?")).to_string();
+        let (before, after) = text.split_once('?').expect("the mark");
+        Base64UrlUnpadded::encode_string(&[before.as_bytes(), x, after.as_bytes()].concat())
+    };
+    for (x, y, is_good) in [
+        ("é".as_bytes(), "é".as_bytes(), true),
+        (b"\xe9", b"e", false),
+        (b"e", b"\xe9", false),
+    ] {
+        let message = format!("{}.{}", with_x(header(), x), with_x(body(), y));
+        let signature = Base64UrlUnpadded::encode_string(&key(1).sign(message.as_bytes()));
+        let expected = is_good.then(claims).ok_or(Rejected::Malformed);
+        assert_eq!(
+            judged(&format!("{message}.{signature}")),
+            expected,
+            "{x:?} {y:?}"
+        );
+    }
+}
+
+#[test]
 fn a_token_that_ends_with_time_itself_is_judged() {
     let last = DateTime::<Utc>::MAX_UTC.timestamp();
     let ends = |secs: i64| judged(&token(&header(), &with(body(), "exp", json!(secs))));
