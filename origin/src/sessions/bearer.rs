@@ -8,7 +8,7 @@ use axum::{
 };
 use chrono::TimeDelta;
 use shared::{
-    claims::{AccessClaims, Role},
+    claims::{AccessClaims, FIRST_PARTY, Role},
     ids::{SessionId, UserId},
     jwks::Key,
     jwt,
@@ -38,7 +38,8 @@ pub struct Caller {
 }
 
 /// A signed-in person who has proved who they are in the last ten minutes, which a refresh does
-/// not: for what a token that was left lying about must not do.
+/// not: for what a token that was left lying about must not do. An app's token never proves it: nobody has
+/// shown a password to the app, and what concerns the account is none of its business.
 pub struct Recent(pub Caller);
 
 impl FromRequestParts<App> for Bearer {
@@ -72,7 +73,8 @@ impl FromRequestParts<App> for Recent {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
         let Bearer(claims) = Bearer::from_request_parts(parts, app).await?;
         let caller = check(app, &claims).await?;
-        if rim::now() - claims.auth_time > RECENT {
+        let is_apps = claims.client_id != FIRST_PARTY;
+        if is_apps || rim::now() - claims.auth_time > RECENT {
             return Err(Error::NotRecent.into());
         }
         Ok(Self(caller))

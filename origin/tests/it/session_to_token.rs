@@ -120,6 +120,11 @@ async fn an_app_gets_tokens_of_a_session_of_its_own(db: PgPool) {
         (&refreshed["sid"], &refreshed["client_id"]),
         (&below["sid"], &json!("one"))
     );
+    // It was not the app that somebody has shown who they are.
+    let enrol = origin
+        .post("/api/v1/auth/mfa/totp", Some(&app.access), &json!({}))
+        .await;
+    enrol.is_problem(403, "RECENT_SIGN_IN_REQUIRED");
     let events = origin
         .get("/api/v1/auth/security-events", &tab.person.access)
         .await;

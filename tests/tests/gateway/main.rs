@@ -2,11 +2,11 @@
 //! the built worker under workerd, and the built component under a WASI 0.3 host.
 //!
 //! `cases` is the table: what is asked, what must be answered, and what the origin must have
-//! seen. `suite` goes through it, `apps` asks for what is behind the
-//! edge, and `hostile` is what attackers send. What needs a clock that
-//! can be set is asked of the core alone, in `time`, and in `cold` what an edge knows that starts beside
-//! another. `exact` has many ask at once, and `numbers` reads
-//! what an edge says of itself. `spin_toml` holds the two deployments to the same variables.
+//! seen. `suite` goes through it, `apps` asks for what is behind the edge, and `hostile` is what
+//! attackers send. What needs a clock that can be set is asked of the core alone, in `time`, and in
+//! `cold` what an edge knows that starts beside another. `exact` has many ask at once, `numbers`
+//! reads what an edge says of itself, and `smuggling` speaks to the worker without a client.
+//! `spin_toml` holds the two deployments to the same variables.
 
 mod apps;
 mod cases;
@@ -15,6 +15,7 @@ mod exact;
 mod hostile;
 mod native;
 mod numbers;
+mod smuggling;
 mod spin;
 mod spin_redis;
 mod spin_toml;
