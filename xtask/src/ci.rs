@@ -9,9 +9,10 @@ use crate::{
     tidy, tools,
 };
 
-/// Formatting, lints, the rules of [`tidy`], documentation, the deployments, and every test.
+/// Formatting, lints, the rules of [`tidy`], documentation, the deployments, every test, and the seeds
+/// of fuzzing.
 pub async fn ci() -> Result<()> {
-    let mut steps = Steps::of(8);
+    let mut steps = Steps::of(9);
     steps
         .step("formatting", cargo(&["fmt", "--all", "--check"]))
         .await?;
@@ -42,7 +43,19 @@ pub async fn ci() -> Result<()> {
     steps
         .step("deployments, as dry runs", edge::rehearse())
         .await?;
-    steps.step("tests", test::test(Tests::default())).await
+    steps.step("tests", test::test(Tests::default())).await?;
+    steps.step("fuzzing's seeds", fuzz_seeds()).await
+}
+
+/// The fuzz targets, a workspace of their own, without what needs nightly or C++.
+async fn fuzz_seeds() -> Result<()> {
+    let manifest = ["--manifest-path", "fuzz/Cargo.toml"];
+    tools::run(tools::cargo(&["fmt", "--check"]).args(manifest)).await?;
+    let mut test = tools::cargo(&["test", "--all-targets", "--locked", "--no-default-features"]);
+    test.args(manifest)
+        .arg("--target-dir")
+        .arg(tools::target_dir());
+    tools::run(&mut test).await
 }
 
 async fn cargo(arguments: &[&str]) -> Result<()> {
