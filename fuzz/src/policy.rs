@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use arbitrary::{Arbitrary, Unstructured};
 use edge::{
-    limits::{Counts, Key},
+    limits::Counts,
     policy::{Auth, Destination, Found, Policy, Route},
 };
 use shared::credits::Credits;
@@ -124,9 +124,9 @@ fn holds_together(policy: &Policy, route: &Route, method: &str) {
         assert!(price.amount > Credits::ZERO && route.auth == Auth::Required);
         assert!(matches!(route.to, Destination::App(_)) && route.timeout_secs <= 20);
     }
-    let key = Key::address(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut counts = Counts::default();
-    for limit in policy.limits_by_address(route) {
+    for (limit, key) in policy.limits_by_request(route, here, |_| None) {
         assert!(counts.admit(limit.index, key, limit.quota, now()).admitted);
         let decision = counts.admit(limit.index, key, limit.quota, now());
         for field in [

@@ -227,7 +227,7 @@ impl Host for Request {
         format!("request-{}", self.0.ids.get())
     }
 
-    fn header(&self, name: &'static str) -> Option<String> {
+    fn header(&self, name: &str) -> Option<String> {
         joined(&self.0.headers, name)
     }
 
@@ -299,6 +299,8 @@ impl Host for Request {
     fn later(&self, work: impl Future<Output = ()> + 'static) {
         self.0.later.borrow_mut().push(Box::pin(work));
     }
+
+    fn report(&self, _report: &edge::numbers::Report) {}
 
     fn log(&self, line: &str) {
         assert!(

@@ -330,17 +330,24 @@ type Asked = (&'static str, (u16, &'static str), Request<String>);
 /// Requests under a good token that ask for what is not theirs, or too much.
 fn requests(token: &str) -> Vec<Asked> {
     let bearer = format!("Bearer {token}");
-    let ask = |method: &str, target: &str, headers: &[(&str, &str)], body: &str| {
-        let mut request = Request::builder().method(method).uri(target);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        if !body.is_empty() {
-            request = request.header("content-length", body.len());
-        }
-        request.body(body.to_owned()).expect("a request")
-    };
-    let get = |target: &str| ask("GET", target, &[("authorization", &bearer)], "");
+    let mut all = paths(&bearer);
+    all.extend(heads(token, &bearer));
+    all
+}
+
+fn built(method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Request<String> {
+    let mut request = Request::builder().method(method).uri(target);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    if !body.is_empty() {
+        request = request.header("content-length", body.len());
+    }
+    request.body(body.to_owned()).expect("a request")
+}
+
+fn paths(bearer: &str) -> Vec<Asked> {
+    let get = |target: &str| built("GET", target, &[("authorization", bearer)], "");
     let nothing = (404, "NOT_FOUND");
     let mut all = Vec::new();
     for (name, target) in [
@@ -367,6 +374,13 @@ fn requests(token: &str) -> Vec<Asked> {
     ] {
         all.push((name, nothing, get(target)));
     }
+    all
+}
+
+/// Methods, headers and bodies.
+fn heads(token: &str, bearer: &str) -> Vec<Asked> {
+    let mut all = Vec::new();
+    let get = |target: &str| built("GET", target, &[("authorization", bearer)], "");
     let long = "a".repeat(64 * 1_024);
     let big = "x".repeat(1_001);
     for (name, refused, request) in [
@@ -374,22 +388,22 @@ fn requests(token: &str) -> Vec<Asked> {
         (
             "a method that no route takes",
             (405, "METHOD_NOT_ALLOWED"),
-            ask("PROPFIND", "/mine", &[], ""),
+            built("PROPFIND", "/mine", &[], ""),
         ),
         (
             "a method by another header",
             (405, "METHOD_NOT_ALLOWED"),
-            ask("PUT", "/mine", &[("x-http-method-override", "GET")], ""),
+            built("PUT", "/mine", &[("x-http-method-override", "GET")], ""),
         ),
         (
             "no token, and a cookie",
             (401, "UNAUTHENTICATED"),
-            ask("GET", "/mine", &[("cookie", "tollgate=x")], ""),
+            built("GET", "/mine", &[("cookie", "tollgate=x")], ""),
         ),
         (
             "a header of 64 KiB for a token",
             (401, "INVALID_TOKEN"),
-            ask(
+            built(
                 "GET",
                 "/mine",
                 &[("authorization", &format!("Bearer {}", &long[..60 * 1_024]))],
@@ -399,22 +413,22 @@ fn requests(token: &str) -> Vec<Asked> {
         (
             "a token in the URL",
             (401, "UNAUTHENTICATED"),
-            ask("GET", &format!("/mine?access_token={token}"), &[], ""),
+            built("GET", &format!("/mine?access_token={token}"), &[], ""),
         ),
         (
             "a subject of its own",
             (401, "UNAUTHENTICATED"),
-            ask("GET", "/mine", &[("tollgate-subject", "admin")], ""),
+            built("GET", "/mine", &[("tollgate-subject", "admin")], ""),
         ),
         (
             "more than an app takes",
             (413, "BODY_TOO_LARGE"),
-            ask("POST", "/app/x", &[("authorization", &bearer)], &big),
+            built("POST", "/app/x", &[("authorization", bearer)], &big),
         ),
         (
             "a page that is nobody",
             (403, "FORBIDDEN"),
-            ask(
+            built(
                 "OPTIONS",
                 "/mine",
                 &[("origin", "null"), ("access-control-request-method", "GET")],
@@ -424,7 +438,7 @@ fn requests(token: &str) -> Vec<Asked> {
         (
             "a page that asks for a method of nobody",
             (405, "METHOD_NOT_ALLOWED"),
-            ask(
+            built(
                 "OPTIONS",
                 "/mine",
                 &[
@@ -437,7 +451,7 @@ fn requests(token: &str) -> Vec<Asked> {
         (
             "JSON of 10,000 brackets",
             (400, "VALIDATION_FAILED"),
-            ask(
+            built(
                 "POST",
                 "/validate",
                 &[("content-type", "application/json")],
@@ -447,7 +461,7 @@ fn requests(token: &str) -> Vec<Asked> {
         (
             "a text that calls itself a form",
             (415, "UNSUPPORTED_MEDIA_TYPE"),
-            ask(
+            built(
                 "POST",
                 "/validate",
                 &[("content-type", "text/plain")],

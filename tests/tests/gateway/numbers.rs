@@ -123,7 +123,7 @@ async fn says(script: &Script, what: &str) -> Result<String> {
         if let Some(line) = log.lines().find(|line| line.contains(what)) {
             return Ok(line.to_owned());
         }
-        ensure!(begun.elapsed() < Duration::from_secs(60), "{log}");
+        ensure!(begun.elapsed() < Duration::from_mins(1), "{log}");
         sleep(Duration::from_millis(100)).await;
     }
 }

@@ -57,22 +57,20 @@ fn answers(worker: &Worker, request: &[u8]) -> Result<Vec<u16>> {
     statuses.collect::<Option<_>>().context(told)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_request_hides_in_another() -> Result<()> {
-    let issuer = Issuer::new("http://127.0.0.1:8787", 7);
-    let (origin, app) = (Stub::start(issuer.jwks())?, Stub::start(issuer.jwks())?);
-    let worker = start(&app.url, &issuer, &origin).await?;
-    let length = SMUGGLED.len();
-    let post = |headers: &str, body: &str| {
-        format!("POST /open HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n\r\n{body}")
-    };
-    let chunked = format!("0\r\n\r\n{SMUGGLED}");
-    let both = format!(
-        "content-length: {}\r\ntransfer-encoding: chunked",
-        chunked.len()
-    );
-    let long = "a".repeat(64 * 1_024);
-    let refused = [
+/// A request whose body may be one of its own, to who reads its headers otherwise.
+fn post(headers: &str, body: &str) -> String {
+    format!("POST /open HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n\r\n{body}")
+}
+
+/// No body, to who reads it in chunks.
+fn chunked() -> String {
+    format!("0\r\n\r\n{SMUGGLED}")
+}
+
+/// What must be refused.
+fn refused() -> Vec<(&'static str, String)> {
+    let (length, chunked) = (SMUGGLED.len(), chunked());
+    vec![
         (
             "two lengths",
             post(
@@ -129,8 +127,18 @@ async fn no_request_hides_in_another() -> Result<()> {
             "a version of its own",
             "GET /open HTTP/9.9\r\nhost: a\r\nconnection: close\r\n\r\n".to_owned(),
         ),
-    ];
-    let at_most_one = [
+    ]
+}
+
+/// What may be one request.
+fn at_most_one() -> Vec<(&'static str, String)> {
+    let chunked = chunked();
+    let both = format!(
+        "content-length: {}\r\ntransfer-encoding: chunked",
+        chunked.len()
+    );
+    let long = "a".repeat(64 * 1_024);
+    vec![
         (
             "a header of 64 KiB",
             post(&format!("x-a: {long}\r\ncontent-length: 0"), ""),
@@ -158,16 +166,23 @@ async fn no_request_hides_in_another() -> Result<()> {
             "a length of another name",
             post("content_length: 0\r\nconnection: close", SMUGGLED),
         ),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_hides_in_another() -> Result<()> {
+    let issuer = Issuer::new("http://127.0.0.1:8787", 7);
+    let (origin, app) = (Stub::start(issuer.jwks())?, Stub::start(issuer.jwks())?);
+    let worker = start(&app.url, &issuer, &origin).await?;
     spawn_blocking(move || -> Result<()> {
-        for (name, request) in refused {
+        for (name, request) in refused() {
             let statuses = answers(&worker, request.as_bytes()).context(name)?;
             let is_refused = statuses.iter().all(|status| (400..600).contains(status));
             assert!(is_refused && statuses.len() <= 1, "{name}: {statuses:?}");
             let seen = app.take();
             assert!(seen.is_empty(), "{name}: {seen:?}");
         }
-        for (name, request) in at_most_one {
+        for (name, request) in at_most_one() {
             let statuses = answers(&worker, request.as_bytes()).context(name)?;
             assert!(statuses.len() <= 1, "{name}: {statuses:?}");
             let seen = app.take();
@@ -194,7 +209,7 @@ fn endless() -> Result<(String, thread::JoinHandle<u64>)> {
         let _ = stream.read(&mut head);
         let size = 2 * 1_024 * MIB;
         let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
-        let part = [b'x'; 64 * 1_024];
+        let part = vec![b'x'; 64 * 1_024];
         let mut sent = 0;
         while sent < size && stream.write_all(&part).is_ok() {
             sent += part.len() as u64;

@@ -4,14 +4,29 @@ use tests::Stub;
 
 use super::{Case, Token, case, get};
 
+const APP: &str = "https://app.example";
+const ALLOWED: &str = "access-control-allow-origin";
+
 pub fn all() -> Vec<Case> {
-    const APP: &str = "https://app.example";
-    const ALLOWED: &str = "access-control-allow-origin";
-    let before = |name, target, origin, method| {
-        case(name, "OPTIONS", target)
-            .header("origin", origin)
-            .header("access-control-request-method", method)
-    };
+    let mut all = listed();
+    all.extend(registered());
+    all
+}
+
+/// What a browser asks before it sends a request of a page at this origin.
+fn before(
+    name: &'static str,
+    target: &'static str,
+    origin: &'static str,
+    method: &'static str,
+) -> Case {
+    case(name, "OPTIONS", target)
+        .header("origin", origin)
+        .header("access-control-request-method", method)
+}
+
+/// Pages that the policy names.
+fn listed() -> Vec<Case> {
     vec![
         before("what a browser asks before", "/pages", APP, "POST")
             .header(
@@ -69,6 +84,17 @@ pub fn all() -> Vec<Case> {
             .header("origin", "https://evil.test")
             .with(ALLOWED, "")
             .forwarded(),
+        get("what all pages may read", "/all-pages")
+            .header("origin", "https://any.test")
+            .with(ALLOWED, "*")
+            .with("vary", ""),
+        get("who is no page is told nothing", "/all-pages").with(ALLOWED, ""),
+    ]
+}
+
+/// Pages of apps that the origin knows.
+fn registered() -> Vec<Case> {
+    vec![
         before(
             "a registered app's page asks before",
             "/for-apps",
@@ -111,10 +137,5 @@ pub fn all() -> Vec<Case> {
             .with(ALLOWED, "https://listed.example")
             .with("access-control-allow-credentials", "")
             .forwarded(),
-        get("what all pages may read", "/all-pages")
-            .header("origin", "https://any.test")
-            .with(ALLOWED, "*")
-            .with("vary", ""),
-        get("who is no page is told nothing", "/all-pages").with(ALLOWED, ""),
     ]
 }
