@@ -113,23 +113,6 @@ fn a_mistake_is_named_with_its_path() {
             "`u` counts by who signed in",
         ),
         (
-            r#"{"limits": {"u": {"by": "app", "quota": 1}},
-                "routes": [{"path": "/a", "methods": ["GET"], "serve": "jwks", "limits": ["u"]}]}"#,
-            "`u` counts by who signed in",
-        ),
-        (
-            r#"{"routes": [], "limits": {"a": {"by": "header", "quota": 1}}}"#,
-            "limits.a.header: `by = \"header\"` needs",
-        ),
-        (
-            r#"{"routes": [], "limits": {"a": {"by": "header", "header": "X-Key", "quota": 1}}}"#,
-            "in small letters",
-        ),
-        (
-            r#"{"routes": [], "limits": {"a": {"by": "user", "header": "x-key", "quota": 1}}}"#,
-            "limits.a.header: is for",
-        ),
-        (
             r#"{"routes": [], "origins": ["https://a.example/"]}"#,
             "origins: `https://a.example/` is neither",
         ),
@@ -153,6 +136,31 @@ fn a_mistake_is_named_with_its_path() {
             r#"{"routes": [{"path": "/a", "methods": ["GET"], "serve": "jwks"},
                            {"path": "/a", "methods": ["GET"], "serve": "health"}]}"#,
             "routes[1].methods: GET /a is routes[0] already",
+        ),
+    ] {
+        assert!(mistakes(json).contains(named), "{json}: {}", mistakes(json));
+    }
+}
+
+#[test]
+fn a_limit_counts_what_there_is() {
+    for (json, named) in [
+        (
+            r#"{"limits": {"u": {"by": "app", "quota": 1}},
+                "routes": [{"path": "/a", "methods": ["GET"], "serve": "jwks", "limits": ["u"]}]}"#,
+            "`u` counts by who signed in",
+        ),
+        (
+            r#"{"routes": [], "limits": {"a": {"by": "header", "quota": 1}}}"#,
+            "limits.a.header: `by = \"header\"` needs",
+        ),
+        (
+            r#"{"routes": [], "limits": {"a": {"by": "header", "header": "X-Key", "quota": 1}}}"#,
+            "in small letters",
+        ),
+        (
+            r#"{"routes": [], "limits": {"a": {"by": "user", "header": "x-key", "quota": 1}}}"#,
+            "limits.a.header: is for",
         ),
     ] {
         assert!(mistakes(json).contains(named), "{json}: {}", mistakes(json));
