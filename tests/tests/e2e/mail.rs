@@ -115,7 +115,7 @@ async fn a_link_signs_in_once_and_where_it_was_asked_for() -> Result<()> {
     let form = edge.post(SIGN_IN).header("origin", "https://evil.test");
     let form = form.header("content-type", "application/x-www-form-urlencoded");
     let form = Answer::to(form.body(format!("token={token}"))).await?;
-    form.is_problem(403, "FORBIDDEN");
+    form.is_problem(403, "FOREIGN_PAGE");
     assert_eq!((sessions(&ada).await?, sessions(&eve).await?), (1, 1));
 
     let signed_in = follow(&token, &cookie).await?.ok();
