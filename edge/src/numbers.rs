@@ -101,12 +101,11 @@ impl Numbers {
 
     /// Counts an answer from behind the edge that took so long to begin; or that there was none.
     pub fn took(&mut self, time: TimeDelta, answered: bool) {
+        if !answered {
+            return self.count(Number::Unanswered);
+        }
+        self.count(Number::Answers);
         let millis = u32::try_from(time.num_milliseconds()).unwrap_or_default();
-        self.count(if answered {
-            Number::Answers
-        } else {
-            Number::Unanswered
-        });
         let sum = &mut self.counts[Number::AnswerMillis as usize];
         *sum = sum.saturating_add(millis);
         let slowest = &mut self.counts[Number::SlowestMillis as usize];
@@ -166,7 +165,7 @@ mod tests {
         assert_eq!(numbers.due(at(0), || [None, None]), None);
         numbers.count(Number::Requests);
         numbers.took(TimeDelta::milliseconds(7), true);
-        numbers.took(TimeDelta::milliseconds(5), false);
+        numbers.took(TimeDelta::seconds(30), false);
         assert_eq!(numbers.due(at(9), || [None, None]), None);
         let report = numbers.due(at(12), || [Some(3), None]).expect("time to");
         let line: serde_json::Value = serde_json::from_str(&report.line()).expect("JSON");
@@ -176,7 +175,7 @@ mod tests {
             ("accepted", 0),
             ("answers", 1),
             ("unanswered", 1),
-            ("answerMillis", 12),
+            ("answerMillis", 7),
             ("slowestMillis", 7),
             ("keysAgeSecs", 3),
             ("feedAgeSecs", -1),
