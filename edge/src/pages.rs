@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::revocations::Keep;
+
 /// An app that was registered or disabled is known after so long.
 const FRESH: TimeDelta = TimeDelta::seconds(60);
 /// So long the last copy serves while the origin gives none.
@@ -23,17 +25,6 @@ pub struct Pages {
 struct Known {
     origins: BTreeSet<String>,
     fetched_at: DateTime<Utc>,
-}
-
-/// What to do for the copy.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Keep {
-    /// Use it.
-    Fresh,
-    /// Use it, and fetch another one behind the answer.
-    Refresh,
-    /// Fetch one first.
-    Fetch,
 }
 
 impl Pages {

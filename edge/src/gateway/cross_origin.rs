@@ -12,8 +12,8 @@ use super::{Gateway, apart};
 use crate::{
     answers::Refusal,
     host::{Answer, Head, Headers, Host, Outcome},
-    pages::Keep,
     policy::{Found, Route},
+    revocations::Keep,
 };
 
 /// What a page may read besides what it always may.
