@@ -62,12 +62,7 @@ struct Rig {
 pub async fn run(start: impl AsyncFn(&Setting) -> Result<Edge>) -> Result<()> {
     let issuer = Issuer::new("http://127.0.0.1:8787", 7);
     let (origin, app) = (Stub::start(issuer.jwks())?, Stub::start(issuer.jwks())?);
-    let setting = Setting {
-        issuer: issuer.url().to_owned(),
-        origin: origin.url.clone(),
-        policy: policy(&app.url),
-        redis: None,
-    };
+    let setting = Setting::new(issuer.url(), &origin, policy(&app.url));
     let claims = issuer.claims();
     let rig = Rig {
         edge: start(&setting).await?,

@@ -33,12 +33,7 @@ impl Rig {
         let origin = Stub::start(issuer.jwks())?;
         let ended = issuer.claims();
         origin.tell(Told::All(vec![end(&ended)]));
-        let setting = Setting {
-            issuer: ISSUER.to_owned(),
-            origin: origin.url.clone(),
-            policy: POLICY.to_owned(),
-            redis: None,
-        };
+        let setting = Setting::new(ISSUER, &origin, POLICY);
         let edge = Edge::new(&setting);
         let good = issuer.token();
         assert_eq!(status(&edge, "/validate", &good).await?, 200);

@@ -31,12 +31,7 @@ const ORDER: [u8; 32] = [
 pub async fn run(start: impl AsyncFn(&Setting) -> Result<Edge>) -> Result<()> {
     let issuer = Issuer::new("http://127.0.0.1:8787", 7);
     let (origin, app) = (Stub::start(issuer.jwks())?, Stub::start(issuer.jwks())?);
-    let setting = Setting {
-        issuer: issuer.url().to_owned(),
-        origin: origin.url.clone(),
-        policy: POLICY.replace("APP", &app.url),
-        redis: None,
-    };
+    let setting = Setting::new(issuer.url(), &origin, POLICY.replace("APP", &app.url));
     let edge = start(&setting).await?;
     let tokens = tokens(&issuer);
     let requests = requests(&issuer.token());

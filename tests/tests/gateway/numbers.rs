@@ -29,12 +29,7 @@ const POLICY: &str = r#"{
 }"#;
 
 fn setting(origin: &Stub) -> Setting {
-    Setting {
-        issuer: "http://127.0.0.1:8787".to_owned(),
-        origin: origin.url.clone(),
-        policy: POLICY.to_owned(),
-        redis: None,
-    }
+    Setting::new("http://127.0.0.1:8787", origin, POLICY)
 }
 
 fn get(path: &str, token: Option<&str>) -> Result<Request<String>> {

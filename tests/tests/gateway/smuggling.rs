@@ -28,12 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MIB: u64 = 1 << 20;
 
 async fn start(app: &str, issuer: &Issuer, origin: &Stub) -> Result<Worker> {
-    let setting = Setting {
-        issuer: issuer.url().to_owned(),
-        origin: origin.url.clone(),
-        policy: POLICY.replace("APP", app),
-        redis: None,
-    };
+    let setting = Setting::new(issuer.url(), origin, POLICY.replace("APP", app));
     Worker::start(&script(&setting)?).await
 }
 

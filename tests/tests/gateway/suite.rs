@@ -29,6 +29,16 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// An edge in front of this origin, by this policy.
+    pub fn new(issuer: &str, origin: &Stub, policy: impl Into<String>) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            origin: origin.url.clone(),
+            policy: policy.into(),
+            redis: None,
+        }
+    }
+
     /// A variable by its name.
     pub fn var(&self, name: &str) -> Option<String> {
         match name {
@@ -102,21 +112,11 @@ pub async fn run(start: impl AsyncFn(&Setting) -> Result<Edge>) -> Result<()> {
     let tokens = Tokens::new(Issuer::new(issuer, 7));
     let origin = Stub::start(tokens.jwks())?;
     origin.tell(Told::All(tokens.revocations()));
-    let setting = Setting {
-        issuer: issuer.to_owned(),
-        origin: origin.url.clone(),
-        policy: POLICY.to_owned(),
-        redis: None,
-    };
+    let setting = Setting::new(issuer, &origin, POLICY);
     let edge = start(&setting).await?;
     let deaf = Stub::start(tokens.jwks())?;
     deaf.tell(Told::Nothing);
-    let beside_deaf = Setting {
-        issuer: issuer.to_owned(),
-        origin: deaf.url.clone(),
-        policy: POLICY.to_owned(),
-        redis: None,
-    };
+    let beside_deaf = Setting::new(issuer, &deaf, POLICY);
     let beside_deaf = start(&beside_deaf).await?;
     for case in cases::without_revocations() {
         check(&beside_deaf, &tokens, &case, Some(&deaf)).await?;

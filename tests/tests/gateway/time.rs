@@ -21,12 +21,7 @@ impl Rig {
     fn start() -> Result<Self> {
         let issuer = Issuer::new(ISSUER, 7);
         let origin = Stub::start(issuer.jwks())?;
-        let edge = Edge::new(&Setting {
-            issuer: ISSUER.to_owned(),
-            origin: origin.url.clone(),
-            policy: POLICY.to_owned(),
-            redis: None,
-        });
+        let edge = Edge::new(&Setting::new(ISSUER, &origin, POLICY));
         Ok(Self {
             issuer,
             origin,
