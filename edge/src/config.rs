@@ -10,6 +10,7 @@ use shared::{jwt::Expect, proof::ProofKey};
 use zeroize::Zeroizing;
 
 use crate::{
+    authority::is_plain,
     policy::{Mistakes, Policy},
     revocations::Ages,
 };
@@ -81,10 +82,7 @@ impl Config {
         let upstream_keys = upstream_keys
             .map(|upstream| {
                 let others = [authority(&issuer), authority(&origin)];
-                if others
-                    .iter()
-                    .any(|host| host.eq_ignore_ascii_case(upstream.host()))
-                {
+                if others.contains(&upstream.host()) {
                     return Err(BadConfig::Upstream(
                         upstream.name.clone(),
                         "is the edge itself, or the origin, which is `upstream = \"origin\"`",
@@ -165,16 +163,16 @@ fn secs(
 }
 
 fn url(name: &'static str, text: String) -> Result<String, BadConfig> {
-    let rest = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
-    match rest {
-        Some(host) if !host.is_empty() && !host.ends_with('/') => Ok(text),
-        _ => Err(BadConfig::Bad(
-            name,
-            "must be an http or https URL without a trailing slash",
-        )),
+    let (scheme, rest) = text.split_once("://").unwrap_or_default();
+    let is_web = ["http", "https"].contains(&scheme);
+    if is_web && is_plain(scheme, authority(&text)) && !rest.ends_with('/') {
+        return Ok(text);
     }
+    Err(BadConfig::Bad(
+        name,
+        "must be an http or https URL without a trailing slash, its host in small letters and without a \
+         port that is the scheme's own",
+    ))
 }
 
 fn is_loopback(url: &str) -> bool {
@@ -230,6 +228,8 @@ mod tests {
             ("PUBLIC_URL", ""),
             ("PUBLIC_URL", "gate.example"),
             ("ORIGIN_URL", "http://10.0.0.1:3001/"),
+            ("ORIGIN_URL", "http://ORIGIN.internal:3001"),
+            ("PUBLIC_URL", "https://gate.example:443"),
             ("EDGE_PROOF_KEY", "c2hvcnQ="),
             ("POLICY", "[]"),
             ("LIMIT_SCALE", "1000"),
@@ -297,7 +297,6 @@ mod tests {
         for (url, keys, why) in [
             ("https://gate.example/x", keys.as_str(), "the edge itself"),
             ("http://10.0.0.1:3001", keys.as_str(), "the origin"),
-            ("https://GATE.example", keys.as_str(), "the edge itself"),
             (
                 "https://notes.example",
                 "notes:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",

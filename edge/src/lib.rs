@@ -1,10 +1,11 @@
 //! The gate at the edge. Start with [`gateway`], the path of a request told once.
 //!
-//! The core (`gateway`, `gate`, `policy`, `limits`, `keys`, `revocations`, `pages`, `answers`, `numbers`) knows no platform: what it
-//! needs from one is the [`host::Host`] trait. `worker` is Cloudflare's, `spin` is Spin's, and a
+//! The core (`gateway`, `gate`, `policy`, `authority`, `limits`, `keys`, `revocations`, `pages`, `answers`,
+//! `numbers`) knows no platform: what it needs from one is the [`host::Host`] trait. `worker` is Cloudflare's, `spin` is Spin's, and a
 //! native build has the core alone, for its tests.
 
 pub mod answers;
+pub mod authority;
 pub mod config;
 pub mod gate;
 pub mod gateway;

@@ -1,8 +1,8 @@
 //! An app behind the edge, as the policy names it.
 
-use std::net::Ipv6Addr;
-
 use serde::Deserialize;
+
+use crate::authority::is_plain;
 
 /// Where an app is, and what of a request goes on to it.
 #[derive(Debug)]
@@ -70,10 +70,11 @@ impl RawUpstream {
         }
         let (scheme, rest) = self.url.split_once("://").unwrap_or_default();
         let (host, base) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        if !["http", "https"].contains(&scheme) || !is_host(host) {
+        if !["http", "https"].contains(&scheme) || !is_plain(scheme, host) {
             wrong(
                 ".url",
-                "must be `http://` or `https://`, a host, and a path perhaps",
+                "must be `http://` or `https://`, a host as in `notes.example` or `10.0.0.2:3000` \
+                 (small letters, no port that is the scheme's own), and a path perhaps",
             );
         }
         for (field, path) in [(".url", base), (".strip", self.strip.as_str())] {
@@ -97,23 +98,6 @@ impl RawUpstream {
 fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     !name.is_empty() && name.bytes().all(plain)
-}
-
-/// Whether a text is a host, perhaps with a port: no user, no parameter of a route. RFC 3986 §3.2.
-fn is_host(text: &str) -> bool {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (text, None),
-    };
-    let is_port =
-        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    let bare = host.strip_prefix('[').and_then(|v6| v6.strip_suffix(']'));
-    let is_known = match bare {
-        Some(v6) => v6.parse::<Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(plain),
-    };
-    is_known && port.is_none_or(is_port)
 }
 
 fn is_prefix(path: &str) -> bool {
