@@ -55,6 +55,8 @@ export function head({ method, url, headers }) {
   return read < text.length ? encoder.encode(text) : room.subarray(0, written);
 }
 
+export const pause = (millis) => new Promise((resolve) => setTimeout(resolve, millis));
+
 export const headerNames = (request) => [...request.headers.keys()].join("\n");
 
 // The request's own body goes on, unread; the host's own answer comes back. A `Request` that is made

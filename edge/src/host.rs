@@ -119,6 +119,9 @@ pub trait Host: Clone + 'static {
     /// answer is on its way. Where there is no place for it, it is not even made.
     fn keep(&self, name: String, text: impl FnOnce() -> Option<String> + 'static);
 
+    /// Waits.
+    fn pause(&self, millis: u32) -> impl Future<Output = ()>;
+
     /// Does something after the answer is on its way.
     fn later(&self, work: impl Future<Output = ()> + 'static);
 

@@ -332,6 +332,10 @@ impl Host for Spin {
     /// import that other WASI hosts refuse, and by default a file that a write waits for.
     fn keep(&self, _name: String, _text: impl FnOnce() -> Option<String> + 'static) {}
 
+    async fn pause(&self, millis: u32) {
+        wait(millis).await;
+    }
+
     fn later(&self, work: impl Future<Output = ()> + 'static) {
         spawn(work);
     }
@@ -491,10 +495,14 @@ fn no_trailers() -> LastPart {
 /// What `work` comes to, unless it takes longer.
 async fn within<T>(millis: u32, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
-    let mut late = pin!(wait_for(u64::from(millis) * 1_000_000));
+    let mut late = pin!(wait(millis));
     poll_fn(|context| match work.as_mut().poll(context) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending => late.as_mut().poll(context).map(|()| None),
     })
     .await
+}
+
+async fn wait(millis: u32) {
+    wait_for(u64::from(millis) * 1_000_000).await;
 }

@@ -74,6 +74,7 @@ extern "C" {
     /// A text, or undefined when there is none or it is longer than `limit` bytes.
     fn kept(name: &str, limit: usize, timeout_millis: u32) -> js_sys::Promise;
     fn keep(name: &str, text: &str, max_age_secs: u32) -> js_sys::Promise;
+    fn pause(millis: u32) -> js_sys::Promise;
     #[wasm_bindgen(js_name = publicKey)]
     fn public_key(bytes: &[u8]) -> JsValue;
     #[wasm_bindgen(js_name = hasSigned)]
@@ -374,6 +375,10 @@ impl Host for Workers {
                 ));
             }
         });
+    }
+
+    async fn pause(&self, millis: u32) {
+        let _ = JsFuture::from(pause(millis)).await;
     }
 
     fn later(&self, work: impl Future<Output = ()> + 'static) {

@@ -3,7 +3,10 @@
 
 use std::{
     future,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use anyhow::Result;
@@ -65,6 +68,7 @@ pub struct Stub {
     seen: Arc<Mutex<Vec<Seen>>>,
     jwks: Arc<Mutex<JwkSet>>,
     told: Arc<Mutex<Told>>,
+    failing: Arc<AtomicU32>,
     runtime: Option<Runtime>,
 }
 
@@ -77,6 +81,8 @@ impl Stub {
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let jwks = Arc::new(Mutex::new(jwks));
         let told = Arc::new(Mutex::new(Told::All(Vec::new())));
+        let failing = Arc::<AtomicU32>::default();
+        let fails = failing.clone();
         let (requests, published, tells) = (seen.clone(), jwks.clone(), told.clone());
         let record = async move |method: Method, uri: Uri, headers, body| {
             let request = Seen {
@@ -86,7 +92,14 @@ impl Stub {
                 body,
             };
             let tells = held(&tells).clone();
-            let answer = answer(&request, &held(&published), &tells);
+            let is_settlement = request.target.len() > PRICED_HOLDS.len()
+                && request.target.starts_with(PRICED_HOLDS);
+            let fails = || fails.try_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+            let answer = if is_settlement && fails().is_ok() {
+                StatusCode::SERVICE_UNAVAILABLE.into_response()
+            } else {
+                answer(&request, &held(&published), &tells)
+            };
             let is_left_open = (is_feed(&request) && matches!(tells, Told::Never))
                 || request.target.ends_with("/hangs");
             held(&requests).push(request);
@@ -106,6 +119,7 @@ impl Stub {
             seen,
             jwks,
             told,
+            failing,
             runtime: Some(runtime),
         })
     }
@@ -152,6 +166,11 @@ impl Stub {
     /// Tells this of revocations from now on.
     pub fn tell(&self, told: Told) {
         *held(&self.told) = told;
+    }
+
+    /// Settles none of the next so many prices.
+    pub fn fail(&self, settlements: u32) {
+        self.failing.store(settlements, Relaxed);
     }
 
     /// Publishes other keys from now on.
@@ -213,15 +232,10 @@ fn is_proven(request: &Seen) -> bool {
     let time = proof.split(',').nth(1).and_then(|secs| secs.parse().ok());
     let time = time.and_then(|secs| DateTime::from_timestamp(secs, 0));
     let parts = Parts {
-        purpose: Purpose::Internal(&request.body),
         method: &request.method,
         host: header("host"),
-        target: &request.target,
-        address: "",
-        subject: "",
-        role: "",
-        email: "",
         request_id: header(REQUEST_ID),
+        ..Parts::of_the_edge(Purpose::Internal(&request.body), &request.target)
     };
     let key = ProofKey::new(Zeroizing::new(PROOF_KEY));
     time.is_some_and(|time| key.check(&parts, proof, time).is_ok())

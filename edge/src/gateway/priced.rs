@@ -17,13 +17,15 @@ use crate::{
     policy::{Price, Route},
 };
 
-/// How long the origin may take to put a price aside, or to settle it.
+/// How long the origin may take to put a price aside.
 const TIMEOUT_MILLIS: u32 = 5_000;
 /// How much longer than the answer may take what is put aside stays so.
 const SPARE_SECS: u32 = 60;
-/// How often a settlement is tried. Workers go on for 30 s without a client, of which an answer takes
-/// [`MAX_PRICED_SECS`](crate::policy::MAX_PRICED_SECS) at the most.
-const ATTEMPTS: u32 = 2;
+/// When a settlement is tried, and tried again: an origin that restarts is back soon. Workers go on for
+/// 30 s without a client, of which an answer takes [`MAX_PRICED_SECS`](crate::policy::MAX_PRICED_SECS) at
+/// the most; a failure takes all of its time only where nothing answers at all.
+const TRIED_AFTER_MILLIS: [u32; 3] = [0, 500, 2_500];
+const SETTLING_MILLIS: u32 = 3_000;
 
 /// A price that was put aside.
 #[derive(Clone, Copy, Debug)]
@@ -114,13 +116,16 @@ impl Gateway {
             None => serde_json::json!({"userId": settlement.user}),
         };
         let mut failures = String::new();
-        for _ in 0..ATTEMPTS {
+        for pause in TRIED_AFTER_MILLIS {
+            if pause > 0 {
+                host.pause(pause).await;
+            }
             let ask = self.internal(
                 host,
                 "POST",
                 &target,
                 Some(body.to_string()),
-                TIMEOUT_MILLIS,
+                SETTLING_MILLIS,
             );
             match host.fetch(ask).await {
                 Ok(settled) if settled.status == 200 => return,

@@ -296,6 +296,8 @@ impl Host for Request {
         self.later(async move { drop(text()) });
     }
 
+    async fn pause(&self, _millis: u32) {}
+
     fn later(&self, work: impl Future<Output = ()> + 'static) {
         self.0.later.borrow_mut().push(Box::pin(work));
     }

@@ -79,7 +79,8 @@ pub async fn run(start: impl AsyncFn(&Setting) -> Result<Edge>) -> Result<()> {
     rig.a_call_costs_what_it_came_to().await?;
     rig.who_has_too_little_is_told_and_the_app_is_not_called()
         .await?;
-    rig.what_was_not_answered_costs_nothing().await
+    rig.what_was_not_answered_costs_nothing().await?;
+    rig.an_origin_that_is_back_soon_still_settles().await
 }
 
 impl Rig {
@@ -301,6 +302,21 @@ impl Rig {
                 "{target}: {settled:?}"
             );
         }
+        Ok(())
+    }
+
+    async fn an_origin_that_is_back_soon_still_settles(&self) -> Result<()> {
+        self.origin.fail(2);
+        let begun = Instant::now();
+        let answer = self.ask(Request::post("/priced/1"), "").await?;
+        assert_eq!(answer.status(), 200, "{}", answer.body());
+        let settled = self.settled(4).await?;
+        assert!(begun.elapsed() > Duration::from_secs(2), "{settled:?}");
+        let mut attempts = settled[1..].iter();
+        assert!(
+            attempts.all(|seen| seen.target.ends_with("/capture")),
+            "{settled:?}"
+        );
         Ok(())
     }
 

@@ -22,7 +22,7 @@ use shared::{
     gcra::{Decision, Quota},
     jwks::Key,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::suite::{Setting, send};
 
@@ -260,6 +260,10 @@ impl Host for Native {
                 world.kept.borrow_mut().insert(name, text);
             }
         });
+    }
+
+    async fn pause(&self, millis: u32) {
+        sleep(Duration::from_millis(millis.into())).await;
     }
 
     fn later(&self, work: impl Future<Output = ()> + 'static) {
