@@ -43,6 +43,8 @@ pub struct Route {
     pub timeout_secs: u32,
     /// The largest body, in bytes.
     pub max_body: u64,
+    /// Whether a request must say how long its body is.
+    pub needs_length: bool,
     /// Who charges, and for what: this and the path as it is written in the policy.
     app: Option<AppId>,
     path: String,

@@ -110,6 +110,8 @@ codes! {
     HoldSettled = "HOLD_SETTLED", 409, "The hold was settled before";
     /// The hold's time was over; its credits are back.
     HoldExpired = "HOLD_EXPIRED", 409, "The hold has expired";
+    /// The body's length is not said, where it counts.
+    LengthRequired = "LENGTH_REQUIRED", 411, "The length of the body must be said";
     /// The body is larger than the limit.
     BodyTooLarge = "BODY_TOO_LARGE", 413, "The body is too large";
     /// The body is not JSON by its `Content-Type`.

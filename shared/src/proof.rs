@@ -71,6 +71,24 @@ pub struct Parts<'a> {
     pub request_id: &'a str,
 }
 
+impl<'a> Parts<'a> {
+    /// Those of what no client asks: all but these are empty.
+    #[must_use]
+    pub const fn of_the_edge(purpose: Purpose<'a>, target: &'a str) -> Self {
+        Self {
+            purpose,
+            method: "",
+            host: "",
+            target,
+            address: "",
+            subject: "",
+            role: "",
+            email: "",
+            request_id: "",
+        }
+    }
+}
+
 /// Why a proof does not hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NoProof {

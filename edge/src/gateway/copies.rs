@@ -125,15 +125,5 @@ impl Gateway {
 }
 
 fn parts<'a>(target: &'a str, text: &'a str) -> Parts<'a> {
-    Parts {
-        purpose: Purpose::Copy(text.as_bytes()),
-        method: "",
-        host: "",
-        target,
-        address: "",
-        subject: "",
-        role: "",
-        email: "",
-        request_id: "",
-    }
+    Parts::of_the_edge(Purpose::Copy(text.as_bytes()), target)
 }

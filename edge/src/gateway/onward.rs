@@ -64,7 +64,7 @@ impl Gateway {
     ) -> Result<Forward, Problem> {
         let may_have_body = matches!(head.method.as_str(), "DELETE" | "PATCH" | "POST" | "PUT");
         if may_have_body {
-            is_small_enough(host, route.max_body)?;
+            is_small_enough(host, head, route)?;
         }
         let request_id = host.new_request_id();
         let (behind, dropped, further) = match route.to {
@@ -129,16 +129,12 @@ impl Gateway {
         timeout_millis: u32,
     ) -> Ask {
         let request_id = host.new_request_id();
+        let sent = body.as_deref().unwrap_or_default();
         let parts = Parts {
-            purpose: Purpose::Internal(body.as_deref().unwrap_or_default().as_bytes()),
             method,
             host: self.config.origin_host(),
-            target,
-            address: "",
-            subject: "",
-            role: "",
-            email: "",
             request_id: &request_id,
+            ..Parts::of_the_edge(Purpose::Internal(sent.as_bytes()), target)
         };
         let proof = self.config.proof_key.prove(&parts, host.now());
         Ask {
@@ -274,14 +270,20 @@ fn begun_trace(request_id: &str) -> String {
 
 /// Refuses a body here that is too large by its own word: whoever is behind would close the connection
 /// while the client is still sending, who would then never see why.
-fn is_small_enough<H: Host>(host: &H, limit: u64) -> Result<(), Problem> {
+/// By what the request says of its body. Where the policy sets a limit, it must say how long that is; a
+/// `DELETE` mostly has none.
+fn is_small_enough<H: Host>(host: &H, head: &Head, route: &Route) -> Result<(), Problem> {
     let length = host
         .header("content-length")
-        .and_then(|text| text.parse().ok());
-    if length.is_some_and(|length: u64| length > limit) {
-        return Err(too_large(limit));
+        .and_then(|text| text.parse::<u64>().ok());
+    match length {
+        Some(length) if length > route.max_body => Err(too_large(route.max_body)),
+        None if route.needs_length && head.method != "DELETE" => Err(Problem::new(
+            Code::LengthRequired,
+            "the request must say how long its body is, by `Content-Length`",
+        )),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 pub(super) fn too_large(limit: u64) -> Problem {

@@ -286,6 +286,7 @@ impl RawRoute {
         origins.retain(|origin| origin != APPS);
         Route {
             max_body: self.max_body.unwrap_or(max_body),
+            needs_length: self.max_body.is_some(),
             methods: self.methods,
             to,
             auth: self.auth,

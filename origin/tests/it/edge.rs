@@ -23,15 +23,9 @@ pub async fn ask(
     body: String,
 ) -> Answer {
     let parts = Parts {
-        purpose,
         method,
         host: HOST,
-        target,
-        address: "",
-        subject: "",
-        role: "",
-        email: "",
-        request_id: "",
+        ..Parts::of_the_edge(purpose, target)
     };
     let proof = ProofKey::new(Zeroizing::new(key())).prove(&parts, rim::now());
     let mut request = Request::builder()

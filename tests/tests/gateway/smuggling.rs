@@ -18,7 +18,8 @@ const POLICY: &str = r#"{
     "upstreams": {"notes": {"url": "APP"}},
     "routes": [
         {"path": "/health", "methods": ["GET"], "serve": "health"},
-        {"path": "/open", "methods": ["GET", "POST"], "upstream": "notes"}
+        {"path": "/open", "methods": ["GET", "POST"], "upstream": "notes"},
+        {"path": "/small", "methods": ["POST"], "upstream": "notes", "max_body": 10}
     ]
 }"#;
 /// What must never be taken for a request of its own: no route leads there.
@@ -189,6 +190,35 @@ async fn no_request_hides_in_another() -> Result<()> {
         }
         let lives = "GET /health HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
         assert_eq!(answers(&worker, lives.as_bytes())?, [200], "it lives on");
+        Ok(())
+    })
+    .await?
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_size_of_a_body_counts_it_is_said() -> Result<()> {
+    let issuer = Issuer::new("http://127.0.0.1:8787", 7);
+    let (origin, app) = (Stub::start(issuer.jwks())?, Stub::start(issuer.jwks())?);
+    let worker = start(&app.url, &issuer, &origin).await?;
+    let small = |headers: &str, body: &str| post(headers, body).replace("/open", "/small");
+    spawn_blocking(move || -> Result<()> {
+        for (request, status, reaches) in [
+            (small("content-length: 3", "abc"), 200, 1),
+            (small("content-length: 11", "eleven byte"), 413, 0),
+            (
+                small("transfer-encoding: chunked", "3\r\nabc\r\n0\r\n\r\n"),
+                411,
+                0,
+            ),
+            (
+                post("transfer-encoding: chunked", "3\r\nabc\r\n0\r\n\r\n"),
+                200,
+                1,
+            ),
+        ] {
+            assert_eq!(answers(&worker, request.as_bytes())?, [status], "{request}");
+            assert_eq!(app.take().len(), reaches, "{request}");
+        }
         Ok(())
     })
     .await?
