@@ -207,11 +207,9 @@ impl Gateway {
             match host.admit(&key.name(&limit.name), limit.quota).await {
                 Ok(Some(decision)) => return rates.note(limit, decision),
                 Ok(None) => {}
-                Err(why) => {
-                    self.count_one(Number::CountedAlone);
-                    host.log(&format!("limit={} counted here alone: {why}", limit.name));
-                }
+                Err(why) => host.log(&format!("limit={} counted here alone: {why}", limit.name)),
             }
+            self.count_one(Number::CountedAlone);
         }
         let decision = self
             .counts
