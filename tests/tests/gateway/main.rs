@@ -5,7 +5,8 @@
 //! seen. `suite` goes through it, `apps` asks for what is behind the edge, and `hostile` is what
 //! attackers send. What needs a clock that can be set is asked of the core alone, in `time`, and in
 //! `cold` what an edge knows that starts beside another. `exact` has many ask at once, `numbers`
-//! reads what an edge says of itself, and `smuggling` speaks to the worker without a client.
+//! reads what an edge says of itself, `smuggling` speaks to the worker without a client, and `signatures`
+//! asks what it takes for signed.
 //! `spin_toml` holds the two deployments to the same variables.
 
 mod apps;
@@ -15,6 +16,7 @@ mod exact;
 mod hostile;
 mod native;
 mod numbers;
+mod signatures;
 mod smuggling;
 mod spin;
 mod spin_redis;
