@@ -3,7 +3,11 @@
 //! not even when it is the one that is wrong.
 
 use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
@@ -21,6 +25,7 @@ use sqlx::postgres::PgConnectOptions;
 use zeroize::Zeroizing;
 
 use crate::{
+    cookies::SameSite,
     mail::SmtpUrl,
     outside::OutsideConfig,
     payments::{SecretKey, Stripe, WebhookSecrets},
@@ -100,6 +105,9 @@ pub struct Config {
     #[arg(long, env, default_value = "true", action = clap::ArgAction::Set)]
     pub require_email_verification: bool,
 
+    /// How far a session goes.
+    #[command(flatten)]
+    pub session_cookie: SessionCookieConfig,
     /// Mail.
     #[command(flatten)]
     pub mail: MailConfig,
@@ -123,6 +131,41 @@ pub struct Config {
     /// Multiplies every quota, for tests and benches: refused unless `PUBLIC_URL` is on loopback.
     #[arg(long, env, default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_scale: u32,
+}
+
+/// How far the cookie of a session goes: to this host alone, unless apps on others of its domain are to
+/// see who is signed in.
+#[derive(clap::Args, Clone)]
+pub struct SessionCookieConfig {
+    /// The domain to whose every host browsers send it: `PUBLIC_URL`'s, or one above.
+    #[arg(long, env)]
+    pub session_cookie_domain: Option<String>,
+    /// Which requests of other sites' pages carry it: `none` lets them all.
+    #[arg(long, env, value_enum, default_value = "lax")]
+    pub session_cookie_same_site: SameSite,
+}
+
+impl SessionCookieConfig {
+    /// What no field can say alone.
+    fn check(&self, url: &PublicUrl) -> Result<(), String> {
+        if let Some(domain) = &self.session_cookie_domain {
+            let is_below = url.host() == domain || url.host().ends_with(&format!(".{domain}"));
+            if !is_below || !domain.contains('.') || url.address().is_some() {
+                return Err(format!(
+                    "SESSION_COOKIE_DOMAIN must be the host of PUBLIC_URL or a domain above it, as in \
+                     example.org, not {domain}"
+                ));
+            }
+        }
+        if self.session_cookie_same_site == SameSite::None && !url.is_https() {
+            return Err(
+                "SESSION_COOKIE_SAME_SITE=none needs a PUBLIC_URL by https://: browsers drop the cookie \
+                 otherwise"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
 }
 
 /// How passwords are hashed, and how many may wait for it.
@@ -257,6 +300,7 @@ impl Config {
         self.passwords
             .params()
             .map_err(|why| format!("ARGON2_MEMORY_KIB, ARGON2_PASSES or ARGON2_LANES: {why}"))?;
+        self.session_cookie.check(&self.public_url)?;
         self.mail.check(self.require_email_verification)?;
         self.outside.check()?;
         self.stripe.check()
@@ -305,12 +349,12 @@ impl PublicUrl {
     }
 
     fn is_loopback(&self) -> bool {
-        let host = self.host();
-        host == "localhost"
-            || host
-                .trim_matches(['[', ']'])
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback())
+        self.host() == "localhost" || self.address().is_some_and(|ip| ip.is_loopback())
+    }
+
+    /// The host, where it is an address and no name.
+    fn address(&self) -> Option<IpAddr> {
+        self.host().trim_matches(['[', ']']).parse().ok()
     }
 }
 

@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::config::{Key, PublicUrl};
+use crate::config::{Config, Key, PublicUrl};
 
 const MAC_BYTES: usize = 32;
 
@@ -21,22 +21,78 @@ pub fn key(sealing: &Key) -> Key {
     )
 }
 
-/// A `Set-Cookie`. `__Host-` binds it to this host and to TLS (RFC 6265bis §4.1.3.2); plain HTTP
-/// is for localhost.
-pub fn set(url: &PublicUrl, name: &str, value: &str, max_age_secs: i64) -> String {
-    let (prefix, secure) = if url.is_https() {
-        ("__Host-", "; Secure")
-    } else {
-        ("", "")
+/// How far a cookie goes.
+pub struct Reach<'a> {
+    /// Whether browsers reach us by TLS; plain HTTP is for localhost.
+    is_https: bool,
+    /// The domain whose every host gets it; ours alone without one.
+    domain: Option<&'a str>,
+    same_site: SameSite,
+}
+
+/// Which requests of other sites' pages carry a cookie. RFC 6265bis §4.1.2.7.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum SameSite {
+    /// Links that are followed.
+    #[default]
+    Lax,
+    /// All of them.
+    None,
+}
+
+impl<'a> Reach<'a> {
+    /// To this host, and from pages of its site.
+    pub fn host(url: &PublicUrl) -> Self {
+        Self {
+            is_https: url.is_https(),
+            domain: None,
+            same_site: SameSite::Lax,
+        }
+    }
+
+    /// As far as the operator lets a session go.
+    pub fn session(config: &'a Config) -> Self {
+        Self {
+            is_https: config.public_url.is_https(),
+            domain: config.session_cookie.session_cookie_domain.as_deref(),
+            same_site: config.session_cookie.session_cookie_same_site,
+        }
+    }
+
+    /// A browser that knows it takes such a cookie by TLS alone, and with `__Host-` from no other host
+    /// (RFC 6265bis §4.1.3).
+    fn prefix(&self) -> &'static str {
+        match (self.is_https, self.domain) {
+            (true, None) => "__Host-",
+            (true, Some(_)) => "__Secure-",
+            (false, _) => "",
+        }
+    }
+}
+
+/// A `Set-Cookie`.
+pub fn set(reach: &Reach<'_>, name: &str, value: &str, max_age_secs: i64) -> String {
+    let prefix = reach.prefix();
+    let same_site = match reach.same_site {
+        SameSite::Lax => "Lax",
+        SameSite::None => "None",
     };
-    format!(
-        "{prefix}{name}={value}; Path=/; Max-Age={max_age_secs}; HttpOnly; SameSite=Lax{secure}"
-    )
+    let mut cookie = format!(
+        "{prefix}{name}={value}; Path=/; Max-Age={max_age_secs}; HttpOnly; SameSite={same_site}"
+    );
+    if reach.is_https {
+        cookie.push_str("; Secure");
+    }
+    if let Some(domain) = reach.domain {
+        cookie.push_str("; Domain=");
+        cookie.push_str(domain);
+    }
+    cookie
 }
 
 /// The value of a cookie that [`set`] has set.
-pub fn find<'a>(headers: &'a HeaderMap, url: &PublicUrl, name: &str) -> Option<&'a str> {
-    let prefix = if url.is_https() { "__Host-" } else { "" };
+pub fn find<'a>(headers: &'a HeaderMap, reach: &Reach<'_>, name: &str) -> Option<&'a str> {
+    let prefix = reach.prefix();
     let cookies = headers.get_all(header::COOKIE).into_iter();
     cookies
         .filter_map(|value| value.to_str().ok())
@@ -119,17 +175,34 @@ mod tests {
 
     #[test]
     fn a_cookie_is_found_among_others_by_its_whole_name() {
-        let plain = "http://127.0.0.1:1".parse::<PublicUrl>().expect("a URL");
-        let tls = "https://a.example".parse::<PublicUrl>().expect("a URL");
+        let reach = |is_https, domain, same_site| Reach {
+            is_https,
+            domain,
+            same_site,
+        };
+        let plain = reach(false, None, SameSite::Lax);
+        let tls = reach(true, None, SameSite::Lax);
+        let wide = reach(true, Some("a.example"), SameSite::None);
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, HeaderValue::from_static("a=1; x-b=2;b=3"));
         headers.append(header::COOKIE, HeaderValue::from_static("__Host-b=4"));
+        headers.append(header::COOKIE, HeaderValue::from_static("__Secure-b=5"));
         assert_eq!(find(&headers, &plain, "b"), Some("3"));
         assert_eq!(find(&headers, &tls, "b"), Some("4"));
+        assert_eq!(find(&headers, &wide, "b"), Some("5"));
         assert_eq!(find(&headers, &tls, "a"), None);
-        assert!(
-            set(&tls, "b", "4", 9)
-                .starts_with("__Host-b=4; Path=/; Max-Age=9; HttpOnly; SameSite=Lax; Secure")
-        );
+        for (reach, cookie) in [
+            (plain, "b=4; Path=/; Max-Age=9; HttpOnly; SameSite=Lax"),
+            (
+                tls,
+                "__Host-b=4; Path=/; Max-Age=9; HttpOnly; SameSite=Lax; Secure",
+            ),
+            (
+                wide,
+                "__Secure-b=4; Path=/; Max-Age=9; HttpOnly; SameSite=None; Secure; Domain=a.example",
+            ),
+        ] {
+            assert_eq!(set(&reach, "b", "4", 9), cookie);
+        }
     }
 }

@@ -6,7 +6,10 @@ use axum::http::HeaderMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::ids::UserId;
 
-use crate::{app::App, cookies};
+use crate::{
+    app::App,
+    cookies::{self, Reach},
+};
 
 /// What a browser did.
 pub enum Deed<'a> {
@@ -26,7 +29,7 @@ impl Deed<'_> {
         let until = (now + REMEMBERED).timestamp().to_be_bytes();
         let value = cookies::sign(&app.cookie_key, label, &subject, &until);
         cookies::set(
-            &app.config.public_url,
+            &Reach::host(&app.config.public_url),
             name,
             &value,
             REMEMBERED.num_seconds(),
@@ -36,7 +39,7 @@ impl Deed<'_> {
     /// Whether this browser did it, and not long ago.
     pub fn was_done(&self, app: &App, headers: &HeaderMap, now: DateTime<Utc>) -> bool {
         let (name, label, subject) = self.parts();
-        cookies::find(headers, &app.config.public_url, name)
+        cookies::find(headers, &Reach::host(&app.config.public_url), name)
             .and_then(|value| cookies::read(&app.cookie_key, label, &subject, value))
             .is_some_and(|until| now.timestamp() < i64::from_be_bytes(until))
     }

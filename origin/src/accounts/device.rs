@@ -7,7 +7,12 @@ use sha2::{Digest, Sha256};
 use shared::ids::UserId;
 use sqlx::PgConnection;
 
-use crate::{app::App, cookies, front::Client, rim};
+use crate::{
+    app::App,
+    cookies::{self, Reach},
+    front::Client,
+    rim,
+};
 
 use super::store;
 
@@ -23,7 +28,7 @@ pub struct DeviceId([u8; 16]);
 impl DeviceId {
     /// The device that a request comes from, if it has our cookie.
     pub fn shown(app: &App, headers: &HeaderMap) -> Option<Self> {
-        let value = cookies::find(headers, &app.config.public_url, COOKIE)?;
+        let value = cookies::find(headers, &Reach::host(&app.config.public_url), COOKIE)?;
         cookies::read(&app.cookie_key, LABEL, &[], value).map(Self)
     }
 
@@ -44,7 +49,12 @@ impl DeviceId {
     /// The `Set-Cookie` that it is known by the next time.
     pub fn cookie(self, app: &App) -> String {
         let value = cookies::sign(&app.cookie_key, LABEL, &[], &self.0);
-        cookies::set(&app.config.public_url, COOKIE, &value, MAX_AGE_SECS)
+        cookies::set(
+            &Reach::host(&app.config.public_url),
+            COOKIE,
+            &value,
+            MAX_AGE_SECS,
+        )
     }
 }
 

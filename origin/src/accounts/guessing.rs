@@ -72,7 +72,7 @@ impl Attempt {
         let asked = store::Asked {
             email_normalised,
             device: client.device.map(DeviceId::hash).map(shown),
-            session: cookie::shown(&app.config.public_url, headers).map(shown),
+            session: cookie::shown(&app.config, headers).map(shown),
             device_free: scaled(app, &DEVICE),
             device_forget_secs: DEVICE.forget_secs,
             by_anybody: Counts::of(app, &by_somebody(email_normalised, client.address)),

@@ -64,6 +64,6 @@ pub async fn leave(
         success: true,
         message: "The account is deleted",
     };
-    let cookie = cookie::clear(&app.config.public_url);
+    let cookie = cookie::clear(&app.config);
     Ok(([(header::SET_COOKIE, cookie)], Json(done)))
 }

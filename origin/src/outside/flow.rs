@@ -10,7 +10,12 @@ use shared::ids::{SessionId, UserId};
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::{app::App, cookies, error::Error as Failure, rim};
+use crate::{
+    app::App,
+    cookies::{self, Reach},
+    error::Error as Failure,
+    rim,
+};
 
 use super::{
     Error,
@@ -90,7 +95,12 @@ pub async fn depart(
     let max_age_secs = i64::from(LIFETIME_SECS);
     Ok(Departure {
         page,
-        cookie: cookies::set(&app.config.public_url, COOKIE, &value, max_age_secs),
+        cookie: cookies::set(
+            &Reach::host(&app.config.public_url),
+            COOKIE,
+            &value,
+            max_age_secs,
+        ),
     })
 }
 
@@ -118,7 +128,7 @@ pub async fn arrive(
 }
 
 fn shown(app: &App, headers: &HeaderMap) -> Option<[u8; 16]> {
-    let value = cookies::find(headers, &app.config.public_url, COOKIE)?;
+    let value = cookies::find(headers, &Reach::host(&app.config.public_url), COOKIE)?;
     cookies::read(&app.cookie_key, LABEL, &[], value)
 }
 

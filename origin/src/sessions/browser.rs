@@ -31,7 +31,7 @@ const NOT_KEPT: NotKept = [(header::CACHE_CONTROL, "no-store")];
 
 /// The live session that the browser's cookie names, and whose it is.
 async fn signed_in(app: &App, headers: &HeaderMap) -> sqlx::Result<Option<(SessionId, UserId)>> {
-    match cookie::shown(&app.config.public_url, headers) {
+    match cookie::shown(&app.config, headers) {
         Some(hash) => store::of_cookie(app.db.pool(), &hash).await,
         None => Ok(None),
     }

@@ -109,7 +109,7 @@ pub async fn open(
     client: &Client,
 ) -> sqlx::Result<Option<Opened>> {
     let now = rim::now();
-    let (cookie, cookie_hash) = cookie::make(&app.config.public_url, session.remember);
+    let (cookie, cookie_hash) = cookie::make(&app.config, session.remember);
     let mut family = Family {
         session: rim::new_id(),
         client_id: FIRST_PARTY.to_owned(),

@@ -141,7 +141,7 @@ async fn logout_all(
 }
 
 fn without_cookie(app: &App) -> [(HeaderName, String); 1] {
-    [(header::SET_COOKIE, cookie::clear(&app.config.public_url))]
+    [(header::SET_COOKIE, cookie::clear(&app.config))]
 }
 
 async fn validate(

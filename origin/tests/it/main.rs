@@ -45,6 +45,7 @@ mod revocations;
 mod second_factor;
 mod second_step;
 mod security_events;
+mod session_cookie;
 mod session_to_token;
 mod session_to_token_ends;
 mod sessions;

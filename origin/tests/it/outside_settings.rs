@@ -7,7 +7,7 @@ use origin::cli::{Cli, Task};
 use crate::support::SECRET;
 
 /// What a start with these flags says.
-fn start(flags: &[&str]) -> Result<(), String> {
+pub fn start(flags: &[&str]) -> Result<(), String> {
     let secrets = [
         "key-encryption-key",
         "email-hash-key",
@@ -29,8 +29,10 @@ fn start(flags: &[&str]) -> Result<(), String> {
         "--public-url=http://127.0.0.1:8787",
         "--require-email-verification=false",
     ];
+    let name = |flag: &str| flag.split('=').next().map(str::to_owned);
     let args = args
         .into_iter()
+        .filter(|default| flags.iter().all(|flag| name(flag) != name(default)))
         .chain(secrets.iter().map(String::as_str))
         .chain(flags.iter().copied());
     match Cli::try_parse_from(args)
