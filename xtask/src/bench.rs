@@ -8,6 +8,7 @@ mod ledger;
 mod limits;
 mod load;
 mod sign_in;
+mod spin;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
@@ -20,6 +21,8 @@ pub enum Bench {
     Edge(Options),
     /// What a quota admits that each isolate counts for itself
     Limits(Options),
+    /// The component under a WASI host, beside one that only answers
+    Spin(Options),
     /// The origin's ledger over HTTP on a Postgres of its own: throughput, latency, and whether
     /// every credit is accounted for
     Ledger(Options),
@@ -43,6 +46,7 @@ pub async fn run(bench: Bench) -> Result<()> {
     let (options, figures) = match bench {
         Bench::Edge(options) => (options, edge::measure(options.seconds).await?),
         Bench::Limits(options) => (options, limits::measure().await?),
+        Bench::Spin(options) => (options, spin::measure(options.seconds).await?),
         Bench::Ledger(options) => (options, ledger::measure(options.seconds).await?),
         Bench::SignIn(options) => (options, sign_in::measure(options.seconds).await?),
     };

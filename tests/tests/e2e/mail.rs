@@ -4,12 +4,9 @@
 use anyhow::Result;
 use reqwest::redirect;
 use serde_json::{Value, json};
-use tests::{Answer, Client};
+use tests::{Answer, Client, operator::operate};
 
-use crate::{
-    rig::{LOGIN, PASSWORD, Person, letters, mailed},
-    twin::operate,
-};
+use crate::rig::{LOGIN, PASSWORD, Person, letters, mailed};
 
 const RESEND: &str = "/api/v1/auth/resend-verification";
 const VERIFY: &str = "/api/v1/auth/verify-email";

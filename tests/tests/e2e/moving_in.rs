@@ -4,12 +4,9 @@ use std::{env, fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tests::{Answer, Client, Issuer};
+use tests::{Answer, Client, Issuer, operator::operate};
 
-use crate::{
-    rig::{LOGIN, VALIDATE},
-    twin::operate,
-};
+use crate::rig::{LOGIN, VALIDATE};
 
 const THEIR_PASSWORD: &str = "correct horse";
 /// What libxcrypt made of it.

@@ -1,17 +1,16 @@
 //! The real origin once more, beside the stack's and with its secrets, for what the stack's is set up
 //! otherwise; a worker in front of it; and what an operator does at the command line.
 
-use std::{env, fs::File, path::PathBuf, process::Stdio, time::Duration};
+use std::{env, fs::File, process::Stdio, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use reqwest::Url;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::{
-    Client, Script, Worker, free_ports,
+    Client, Script, Worker, free_ports, operator,
     origin::{self, Origin},
-    secrets::Secrets,
 };
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use crate::rig::within;
 
@@ -46,11 +45,11 @@ impl Twin {
     }
 
     async fn on(database_url: String, limit_scale: u32, settings: &[(&str, &str)]) -> Result<Self> {
-        let secrets = secrets()?;
+        let secrets = operator::secrets()?;
         let public_url = env::var("EDGE_URL")?;
         let [_, port] = free_ports()?;
         let mut origin = Origin {
-            program: &program()?,
+            program: &operator::program()?,
             port,
             public_url: &public_url,
             database_url: &database_url,
@@ -58,7 +57,7 @@ impl Twin {
             secrets: &secrets,
         }
         .serve()?;
-        let log = data_dir()?.join(format!("logs/origin-{port}.log"));
+        let log = operator::data_dir()?.join(format!("logs/origin-{port}.log"));
         let log = File::create(log)?;
         let origin = origin
             .env_remove("REDIS_URL")
@@ -94,7 +93,7 @@ impl Twin {
 
     /// What its operator does: `origin …`, and what it prints.
     pub async fn operate(&self, task: &[&str]) -> Result<String> {
-        operate_on(&self.database_url, task).await
+        operator::operate_on(&self.database_url, task).await
     }
 
     /// Lets the time pass that a key is published before it signs.
@@ -105,36 +104,4 @@ impl Twin {
             .await?;
         Ok(())
     }
-}
-
-/// What the stack's operator does: `origin …`, and what it prints.
-pub async fn operate(task: &[&str]) -> Result<String> {
-    operate_on(&env::var("DATABASE_URL")?, task).await
-}
-
-async fn operate_on(database_url: &str, task: &[&str]) -> Result<String> {
-    let secrets = secrets()?;
-    let mut origin = Command::new(program()?);
-    for name in ["EMAIL_HASH_KEY", "KEY_ENCRYPTION_KEY"] {
-        origin.env(name, secrets.get(name)?);
-    }
-    let ended = origin
-        .env("DATABASE_URL", database_url)
-        .args(task)
-        .output()
-        .await?;
-    ensure!(ended.status.success(), "{ended:?}");
-    Ok(String::from_utf8(ended.stdout)?)
-}
-
-fn program() -> Result<PathBuf> {
-    Ok(env::var("ORIGIN_PROGRAM")?.into())
-}
-
-fn data_dir() -> Result<PathBuf> {
-    Ok(env::var("DATA_DIR")?.into())
-}
-
-fn secrets() -> Result<Secrets> {
-    Secrets::load_or_make(&data_dir()?)
 }

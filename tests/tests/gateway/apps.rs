@@ -16,7 +16,10 @@ use tests::{Issuer, Seen, Stub};
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use crate::suite::{APP_KEYS, Edge, Setting};
+use crate::{
+    setting::{APP_KEYS, Setting},
+    suite::Edge,
+};
 
 const CLIENT: &str = "192.0.2.1";
 const COST: &str = "tollgate-cost";

@@ -9,11 +9,7 @@ use base64ct::{Base64, Encoding};
 use shared::{claims::AccessClaims, jwks::JwkSet, jwt, revocations::Revocation};
 use tests::{Cache, Issuer, Script, Stub, Told, Worker};
 
-use crate::{
-    cases::POLICY,
-    native::Edge,
-    suite::{self, Setting},
-};
+use crate::{cases::POLICY, native::Edge, setting::Setting, suite};
 
 const ISSUER: &str = "http://127.0.0.1:8787";
 

@@ -12,11 +12,7 @@ use axum::http::Request;
 use futures_util::future::try_join_all;
 use tests::{Issuer, Stub};
 
-use crate::{
-    spin,
-    suite::{Edge, Setting},
-    worker,
-};
+use crate::{setting::Setting, spin, suite::Edge, worker};
 
 const CLIENTS: usize = 8;
 const QUOTA: usize = 20;

@@ -7,7 +7,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use serde_json::{Value, json};
 use tests::{Issuer, Stub};
 
-use crate::suite::{Edge, Setting};
+use crate::{setting::Setting, suite::Edge};
 
 const POLICY: &str = r#"{
     "upstreams": {"notes": {"url": "APP", "strip": "/app"}},

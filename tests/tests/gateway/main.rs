@@ -16,6 +16,7 @@ mod exact;
 mod hostile;
 mod native;
 mod numbers;
+mod setting;
 mod signatures;
 mod smuggling;
 mod spin;
@@ -28,7 +29,7 @@ mod tokens;
 use anyhow::Result;
 use tests::{Script, Worker};
 
-use crate::suite::{Edge, Setting};
+use crate::{setting::Setting, suite::Edge};
 
 async fn native(setting: &Setting) -> Result<Edge> {
     Ok(Edge::Native(native::Edge::new(setting)))
@@ -40,7 +41,7 @@ fn script(setting: &Setting) -> Result<Script> {
     let policy: toml::Value = serde_json::from_str(&setting.policy)?;
     Ok(script
         .var("POLICY", policy)
-        .var("UPSTREAM_PROOF_KEYS", suite::upstream_keys()))
+        .var("UPSTREAM_PROOF_KEYS", setting::upstream_keys()))
 }
 
 async fn worker(setting: &Setting) -> Result<Edge> {

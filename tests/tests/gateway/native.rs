@@ -24,7 +24,7 @@ use shared::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::suite::{Setting, send};
+use crate::{setting::Setting, suite::send};
 
 /// An edge that remembers, as an isolate does.
 pub struct Edge {

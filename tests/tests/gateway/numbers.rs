@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::{
     native, script,
-    suite::Setting,
+    setting::Setting,
     tokens::{Token, Tokens},
 };
 

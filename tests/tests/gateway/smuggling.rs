@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use tests::{Issuer, Stub, Worker};
 use tokio::task::spawn_blocking;
 
-use crate::{script, suite::Setting};
+use crate::{script, setting::Setting};
 
 const POLICY: &str = r#"{
     "upstreams": {"notes": {"url": "APP"}},

@@ -23,7 +23,7 @@ use wasmtime_wasi_http::{
     p3::{self, bindings::Service},
 };
 
-use crate::{spin_redis, suite::Setting};
+use crate::{setting::Setting, spin_redis};
 
 /// An answer is no larger than this.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -38,6 +38,7 @@ pub struct Component {
 }
 
 /// An instance of it, which ends when this is dropped.
+#[derive(Clone)]
 pub struct Edge(mpsc::Sender<Asked>);
 
 impl Component {

@@ -7,7 +7,7 @@ use axum::http::{Request, Response};
 use shared::{claims::AccessClaims, jwks::JwkSet, jwt, revocations::Revocation};
 use tests::{Issuer, Stub, Told};
 
-use crate::{cases::POLICY, native::Edge, suite::Setting};
+use crate::{cases::POLICY, native::Edge, setting::Setting};
 
 const ISSUER: &str = "http://127.0.0.1:8787";
 

@@ -16,24 +16,26 @@ use tokio::task::block_in_place;
 
 use super::{
     Figure, Goal,
-    load::{drive, get, serve_origin, upload},
+    load::{drive, drive_at, get, serve_origin, upload},
     median,
 };
 use crate::{edge, tools};
 
 const ROUNDS: usize = 5;
-const TOKENS: usize = 2_000;
+pub const TOKENS: usize = 2_000;
 /// More than any contestant verifies in a second.
 const COLD_TOKENS_PER_SECOND: usize = 12_000;
 const MAX_GZIPPED_KB: f64 = 350.0;
 /// How many milliseconds later than a bare one an isolate may give its first answer.
 const MAX_START_MILLIS: f64 = 10.0;
 const STARTS: usize = 9;
+/// How much longer than a bare one's the slowest answer but one in a hundred may take, in milliseconds.
+const MAX_ADDED_MILLIS: f64 = 1.0;
 const UPLOAD_BYTES: usize = 100 * 1_024 * 1_024;
 /// How much memory a worker may take for an upload, in MiB.
 const MAX_UPLOAD_MIB: f64 = 2.0;
 
-const VALIDATE: &str = "/api/v1/auth/validate";
+pub const VALIDATE: &str = "/api/v1/auth/validate";
 const FORWARDED: &str = "/api/v1/credits/balance";
 const APP: &str = "/app/anything";
 const APP_KEY: &str = "app:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
@@ -66,7 +68,7 @@ fn warm(field: &Field, issuer: &Issuer, round: Duration) -> Result<[Figure; 2]> 
         drive(address(worker), &requests, 1, Duration::MAX)?;
     }
     let [ours, hono_jose, hello] = take_turns(contestants, |worker, _| {
-        drive(address(worker), &requests, usize::MAX, round)
+        drive(address(worker), &requests, usize::MAX, round).with_context(|| worker.log())
     })?;
     Ok([
         against("warm", ours, "hono+jose", hono_jose, 2.5),
@@ -82,7 +84,7 @@ fn cold(field: &Field, issuer: &Issuer, round: Duration) -> Result<Figure> {
         .map(|_| requests(issuer, VALIDATE, count))
         .collect();
     let [ours, hono_jose] = take_turns([&field.ours, &field.hono_jose], |worker, turn| {
-        drive(address(worker), &requests[turn], 1, round)
+        drive(address(worker), &requests[turn], 1, round).with_context(|| worker.log())
     })?;
     Ok(against("cold", ours, "hono+jose", hono_jose, 1.3))
 }
@@ -105,6 +107,18 @@ fn forward(field: &Field, issuer: &Issuer, round: Duration) -> Result<Vec<Figure
         })?;
         figures.push(against(case, ours, "hono+jose", hono_jose, 1.0));
         figures.push(against(case, ours, "bare forwarding", bare, 0.85));
+        let half = ours.min(bare) / 2.0;
+        let contestants = [&field.ours, &field.forward];
+        let [ours, bare] = take_turns(contestants, |worker, _| {
+            let slowest = drive_at(address(worker), &requests, half, round);
+            Ok(slowest.with_context(|| worker.log())?.as_secs_f64() * 1_000.0)
+        })?;
+        figures.push(within(
+            &format!("{case}, p99 at half load over bare's"),
+            ours - bare,
+            MAX_ADDED_MILLIS,
+            "ms",
+        ));
     }
     Ok(figures)
 }
@@ -267,14 +281,14 @@ async fn bundle(name: &str, to: &Path) -> Result<()> {
 }
 
 /// Measures each contestant once a round and returns their medians.
-fn take_turns<const N: usize>(
-    contestants: [&Worker; N],
-    measure: impl Fn(&Worker, usize) -> Result<f64>,
+pub fn take_turns<T: Copy, const N: usize>(
+    contestants: [T; N],
+    measure: impl Fn(T, usize) -> Result<f64>,
 ) -> Result<[f64; N]> {
     let mut rates = [[0.0; ROUNDS]; N];
     for turn in 0..ROUNDS {
-        for (worker, rates) in contestants.iter().zip(&mut rates) {
-            rates[turn] = measure(worker, turn).with_context(|| worker.log())?;
+        for (contestant, rates) in contestants.into_iter().zip(&mut rates) {
+            rates[turn] = measure(contestant, turn)?;
         }
     }
     Ok(rates.map(|rates| median(rates.to_vec())))
@@ -293,7 +307,7 @@ fn against(case: &str, ours: f64, peer: &'static str, theirs: f64, goal: f64) ->
     }
 }
 
-fn requests(issuer: &Issuer, path: &str, count: usize) -> Vec<String> {
+pub fn requests(issuer: &Issuer, path: &str, count: usize) -> Vec<String> {
     (0..count).map(|_| get(path, &issuer.token())).collect()
 }
 

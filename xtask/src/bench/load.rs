@@ -4,7 +4,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -35,6 +35,38 @@ pub fn drive(address: &str, requests: &[String], times: usize, within: Duration)
     })?;
     let answered: u32 = answered.iter().sum();
     Ok(f64::from(answered) / begun.elapsed().as_secs_f64())
+}
+
+/// Sends so many of `requests` a second, in turn, whether earlier ones were answered or not as long as a
+/// connection is free; returns how long the slowest but one in a hundred took from when it was due.
+pub fn drive_at(
+    address: &str,
+    requests: &[String],
+    a_second: f64,
+    within: Duration,
+) -> Result<Duration> {
+    let next = AtomicU32::new(0);
+    let mut connections = open(address, CONNECTIONS)?;
+    let begun = Instant::now();
+    let waits = together(&mut connections, |_, connection| {
+        let mut waits = Vec::new();
+        loop {
+            let turn = next.fetch_add(1, Ordering::Relaxed);
+            let after = Duration::from_secs_f64(f64::from(turn) / a_second);
+            if after >= within {
+                return Ok(waits);
+            }
+            let due = begun + after;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let request = &requests[turn as usize % requests.len()];
+            connection.ask(request.as_bytes())?.ok()?;
+            waits.push(due.elapsed());
+        }
+    })?;
+    let mut waits = waits.concat();
+    waits.sort_unstable();
+    let at = waits.len() * 99 / 100;
+    waits.get(at).copied().context("nothing was sent")
 }
 
 /// Opens so many connections.
