@@ -5,6 +5,7 @@
 //! without a trace. `up` shows it to a person, `test` to the tests.
 
 mod bench;
+mod browser;
 mod children;
 mod ci;
 mod edge;

@@ -7,7 +7,7 @@ use clap::Args;
 use tests::{StripeFake, free_ports};
 
 use crate::{
-    edge,
+    browser, edge,
     postgres::Durability,
     queries,
     stack::{Settings, Stack},
@@ -20,9 +20,6 @@ use crate::{
 /// In the order in which a mistake is best found. Each is built by itself, as it is when it is
 /// run: together they would be built anew, with the features of all.
 const PACKAGES: [&str; 5] = ["shared", "edge", "origin", "xtask", "tests"];
-
-/// The tests that need a Redis have this in their names.
-const NEEDS_REDIS: &str = "by_redis";
 
 /// What the stack's origin and its Stripe know each other by.
 const STRIPE_KEY: &str = "sk_test_stack";
@@ -46,8 +43,9 @@ pub struct Tests {
 
 /// Runs the tests of the workspace. They find a superuser's `DATABASE_URL`, a `REDIS_URL`, the
 /// stack in `EDGE_URL`, `ORIGIN_URL` and `DATA_DIR`, what its origin checks webhooks with in
-/// `STACK_WEBHOOK_SECRET`, the provider that it knows in `STACK_OIDC_PROVIDERS`, and what is built
-/// in `ORIGIN_PROGRAM` and `SPIN_COMPONENT`.
+/// `STACK_WEBHOOK_SECRET`, the provider that it knows in `STACK_OIDC_PROVIDERS`, what is built in
+/// `ORIGIN_PROGRAM` and `SPIN_COMPONENT`, and programs of others in `CHROMIUM` and `PYTHON`. A test that needs
+/// what a machine may not have says so in its name.
 pub async fn test(tests: Tests) -> Result<()> {
     say("checking what .sqlx says of the queries");
     queries::check().await?;
@@ -102,20 +100,28 @@ async fn run(
         ("STACK_OIDC_PROVIDERS", oidc_providers.into()),
         ("STACK_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET.into()),
     ];
-    let mut left_out = None;
+    let mut left_out = Vec::new();
     match stack.start_redis().await? {
         Some(url) => told.push(("REDIS_URL", url.into())),
-        None => left_out = Some(NEEDS_REDIS),
+        None => left_out.push("by_redis"),
+    }
+    match browser::chromium().await {
+        Some(program) => told.push(("CHROMIUM", program.into())),
+        None => left_out.push("in_a_browser"),
+    }
+    match browser::python().await {
+        Some(program) => told.push(("PYTHON", program.into())),
+        None => left_out.push("by_python"),
     }
     tokio::select! {
-        tested = cargo_tests(&told, left_out, arguments) => tested,
+        tested = cargo_tests(&told, &left_out, arguments) => tested,
         ended = stack.ended() => Err(ended),
     }
 }
 
 async fn cargo_tests(
     told: &[(&str, OsString)],
-    left_out: Option<&str>,
+    left_out: &[&str],
     arguments: &[String],
 ) -> Result<()> {
     let test = async |arguments: &[&str]| {
@@ -126,21 +132,13 @@ async fn cargo_tests(
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         return test(&arguments).await;
     }
-    if let Some(name) = left_out {
-        say(&format!(
-            "leaving out {name}: this machine can have no Redis"
-        ));
+    for name in left_out {
+        say(&format!("leaving out {name}: this machine can not have it"));
     }
     for package in PACKAGES {
-        let skip = left_out.map(|name| ["--", "--skip", name]);
-        let skip = skip.iter().flatten().copied();
-        test(
-            &["--package", package]
-                .into_iter()
-                .chain(skip)
-                .collect::<Vec<_>>(),
-        )
-        .await?;
+        let skips = left_out.iter().flat_map(|name| ["--skip", name]);
+        let arguments = ["--package", package, "--"].into_iter().chain(skips);
+        test(&arguments.collect::<Vec<_>>()).await?;
     }
     Ok(())
 }
