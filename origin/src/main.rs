@@ -16,7 +16,7 @@ use origin::{
     clear_words,
     cli::{AppsTask, Cli, KeysTask, LedgerTask, PackagesTask, Task, UsersTask},
     config::{Config, Database, Sealing},
-    health, import_users, keys, mail, payments, revocations, rim, router, security_events,
+    health, import_users, keys, mail, oidc, payments, revocations, rim, router, security_events,
     telemetry, verification,
 };
 use shared::{
@@ -87,6 +87,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::spawn(clear_words(app.clone()));
     tokio::spawn(revocations::follow(app.clone()));
     tokio::spawn(security_events::tend(app.clone()));
+    tokio::spawn(oidc::tend(app.clone()));
     tokio::spawn(mail::watch(app.clone()));
     for _ in 0..mail::SENDERS {
         tokio::spawn(mail::tend(app.clone()));
@@ -149,8 +150,9 @@ async fn tend_keys(database: &Database, sealing: &Sealing, task: KeysTask) -> an
     }
     for key in keys::list(&mut db).await? {
         println!(
-            "{}  {:<8}  signs from {}",
+            "{}  {}  {:<8}  signs from {}",
             key.kid,
+            key.kind.as_str(),
             format!("{:?}", key.state).to_lowercase(),
             key.activate_at
         );
