@@ -8,10 +8,12 @@
 //! unless it is for `offline_access`. A client's access token is good at the userinfo endpoint alone.
 
 mod authorize;
+mod backchannel;
 mod clients;
 mod discovery;
 mod error;
 mod introspect;
+mod logout;
 mod matrix;
 mod pages;
 mod params;
@@ -27,12 +29,13 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
 
+pub use backchannel::{send_next, tell};
 pub use clients::{
     Alg, Error, GrantType, Listed, NewClient, Secret, add, all, disable, registrable, rotate, web,
 };
@@ -44,7 +47,19 @@ const SWEPT_AT_ONCE: i32 = 2_000;
 
 /// What a browser is asked here, by our own pages.
 pub fn router() -> Router<App> {
-    Router::new().route("/oauth2/consent", post(authorize::decide))
+    Router::new()
+        .route("/oauth2/consent", post(authorize::decide))
+        .route("/oauth2/logout/confirm", post(logout::decide))
+        .route("/api/v1/auth/matrix-user-links", get(matrix::links))
+        .route(
+            "/api/v1/auth/matrix-user-links/{mxid}",
+            delete(matrix::unlink),
+        )
+        .route("/api/v1/auth/matrix-session/{mxid}", get(matrix::session))
+        .route(
+            "/api/v1/auth/matrix-session/check/{mxid}",
+            get(matrix::check),
+        )
 }
 
 /// What clients ask, and their pages send browsers to. None of it changes anything by a cookie.
@@ -74,6 +89,7 @@ pub fn endpoints() -> Router<App> {
             .route(&at("userinfo"), get(userinfo::tell).post(userinfo::tell))
             .route(&at("introspect"), post(introspect::introspect))
             .route(&at("revoke"), post(introspect::revoke))
+            .route(&at("logout"), get(logout::by_get).post(logout::by_post))
     })
 }
 

@@ -3,11 +3,17 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use shared::ids::{SessionId, UserId};
-use sqlx::PgPool;
+use shared::{
+    api::{MatrixLink, MatrixSession, User},
+    claims::Role,
+    ids::{SessionId, UserId},
+};
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::front::Client as Asker;
+
+use super::clients::Alg;
 
 /// Who is signed in in a browser.
 pub struct Browser {
@@ -282,6 +288,106 @@ pub async fn revoke(db: &PgPool, grant: Uuid, client: &str) -> sqlx::Result<()> 
     .fetch_one(db)
     .await?;
     Ok(())
+}
+
+/// A client that is to hear of the end of a session.
+pub struct Notice {
+    /// Which one it is.
+    pub id: i64,
+    /// Who is to hear.
+    pub client: String,
+    /// Of whom.
+    pub user: UserId,
+    /// Of which session.
+    pub session: SessionId,
+    /// How many attempts there were, with this one.
+    pub attempts: i32,
+    /// Whether it would help nobody any more.
+    pub is_over: bool,
+    /// Where, and how it is signed; nowhere, where the client is none any more.
+    pub to: Option<(String, Alg)>,
+}
+
+/// The notice that has been due longest, if one is.
+pub async fn claim_notice(db: &PgPool) -> sqlx::Result<Option<Notice>> {
+    let row = sqlx::query!(
+        r#"SELECT id AS "id!", client_id AS "client_id!", user_id AS "user_id!", session_id AS "session_id!",
+                  attempts AS "attempts!", is_over AS "is_over!", uri, alg
+           FROM auth.claim_logout_notice()"#
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| Notice {
+        id: row.id,
+        client: row.client_id,
+        user: row.user_id.into(),
+        session: row.session_id.into(),
+        attempts: row.attempts,
+        is_over: row.is_over,
+        to: row.uri.zip(row.alg.as_deref().map(Alg::parse)),
+    }))
+}
+
+/// Takes a notice out of the queue.
+pub async fn forget_notice(db: &PgPool, id: i64) -> sqlx::Result<()> {
+    sqlx::query!(r#"SELECT auth.forget_logout_notice($1) AS "done: ()""#, id)
+        .fetch_one(db)
+        .await?;
+    Ok(())
+}
+
+/// Links a Matrix id to whoever gave a grant; says whether it is theirs now.
+pub async fn link_matrix(db: &PgPool, grant: Uuid, mxid: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT auth.link_matrix($1, $2) AS "is_theirs!""#,
+        grant,
+        mxid
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Whose a Matrix id is.
+pub async fn matrix_holder(db: &PgPool, mxid: &str) -> sqlx::Result<Option<MatrixSession>> {
+    let row = sqlx::query!(
+        r#"SELECT user_id AS "user_id!", email AS "email!", name, email_verified AS "email_verified!",
+                  linked_at AS "linked_at!", last_used_at AS "last_used_at!"
+           FROM auth.matrix_holder($1)"#,
+        mxid
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| MatrixSession {
+        user: User {
+            id: row.user_id.into(),
+            email: row.email,
+            name: row.name,
+            email_verified: row.email_verified,
+            // A bot does for nobody what only an admin may.
+            role: Role::User,
+        },
+        matrix_user_id: mxid.to_owned(),
+        linked_at: row.linked_at,
+        last_used_at: row.last_used_at,
+    }))
+}
+
+/// The acting user's Matrix ids.
+pub async fn matrix_links(db: &mut PgConnection) -> sqlx::Result<Vec<MatrixLink>> {
+    sqlx::query_as!(
+        MatrixLink,
+        "SELECT mxid AS matrix_user_id, linked_at, last_used_at FROM auth.matrix_links ORDER BY linked_at, mxid"
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Forgets one of the acting user's Matrix ids; says whether it was theirs.
+pub async fn unlink_matrix(db: &mut PgConnection, mxid: &str) -> sqlx::Result<bool> {
+    let done = sqlx::query!("DELETE FROM auth.matrix_links WHERE mxid = $1", mxid)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// Drops grants that have ended.

@@ -59,7 +59,7 @@ pub async fn tell(
     }
     let holder = store::holder(app.db.pool(), grant).await?;
     let holder = holder.ok_or_else(|| Refused::token(true))?;
-    matrix::meet(&app, &holder).await?;
+    matrix::meet(&app, grant, &holder).await?;
     let (profile, email) = (scopes.has(Scope::Profile), scopes.has(Scope::Email));
     let told = UserInfo {
         sub: holder.user_id.to_string(),

@@ -75,6 +75,17 @@ pub enum Alg {
     Rs256,
 }
 
+impl Alg {
+    /// What the database's text stands for.
+    pub fn parse(text: &str) -> Self {
+        if text == "RS256" {
+            Self::Rs256
+        } else {
+            Self::EdDsa
+        }
+    }
+}
+
 impl fmt::Display for Alg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -29,20 +29,11 @@ pub async fn by_id(db: &PgPool, id: &str) -> sqlx::Result<Option<Client>> {
             grant_types: row.grant_types,
             redirect_uris: row.redirect_uris,
             post_logout_redirect_uris: row.post_logout_redirect_uris,
-            alg: alg(&row.id_token_alg),
+            alg: Alg::parse(&row.id_token_alg),
             requires_pkce: row.requires_pkce,
         })
     })
     .transpose()
-}
-
-/// What the database's text stands for.
-pub fn alg(text: &str) -> Alg {
-    if text == "RS256" {
-        Alg::Rs256
-    } else {
-        Alg::EdDsa
-    }
 }
 
 /// A client as an operator registers it.
@@ -75,6 +66,19 @@ pub struct NewClient<'a> {
 
 impl NewClient<'_> {
     fn method(&self) -> Result<Method, Error> {
+        if let Some(set) = &self.jwks {
+            let keys = set["keys"].as_array().filter(|keys| !keys.is_empty());
+            let are_public = keys.is_some_and(|keys| {
+                let secrets = ["d", "k", "p", "q"];
+                keys.iter()
+                    .all(|key| secrets.iter().all(|secret| key.get(secret).is_none()))
+            });
+            if !are_public {
+                return Err(Error::Contradiction(
+                    "the key set must have public keys alone",
+                ));
+            }
+        }
         let is_for_itself = self.grant_types.contains(&GrantType::Itself);
         match (self.public, &self.jwks) {
             (true, Some(_)) => Err(Error::Contradiction("a public client has no keys")),
