@@ -26,6 +26,7 @@ use crate::{
     keys::{self, Keys, RELOAD_SECS},
     limits::{self, Limit},
     mail::{self, Mail},
+    oidc,
     outside::{self, Outside},
     pages,
     payments::{self, Stripe},
@@ -153,6 +154,7 @@ pub fn router(app: App) -> Router {
         .merge(accounts::router())
         .merge(sessions::router())
         .merge(second_factor::router())
+        .merge(oidc::router())
         .merge(outside::router())
         .merge(security_events::router())
         .merge(credits::router())
@@ -160,6 +162,7 @@ pub fn router(app: App) -> Router {
         .merge(export::router())
         .route_layer(middleware::from_fn_with_state(app.clone(), forgery::guard))
         // What other sites' servers and pages are to send, and what is for the edges alone.
+        .merge(oidc::endpoints())
         .merge(outside::callback())
         .merge(payments::webhook())
         .merge(apps::internal())

@@ -12,6 +12,7 @@ use shared::{
 use crate::{
     apps::Permission,
     config::{Config, Database, Remembering, Sealing},
+    oidc::{self, Alg, GrantType},
 };
 
 /// Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
@@ -47,6 +48,15 @@ pub enum Task {
         /// What to do with them.
         #[command(subcommand)]
         task: AppsTask,
+    },
+    /// Look after the clients that people sign in to by us.
+    Clients {
+        /// The database they are in.
+        #[command(flatten)]
+        database: Database,
+        /// What to do with them.
+        #[command(subcommand)]
+        task: ClientsTask,
     },
     /// Look after the keys that sign tokens.
     Keys {
@@ -170,6 +180,72 @@ pub enum AppsTask {
     },
 }
 
+/// What can be done with clients.
+#[derive(Subcommand)]
+pub enum ClientsTask {
+    /// Register a client, and show its secret: once, and never again.
+    Add(Box<NewClientArgs>),
+    /// List them.
+    List,
+    /// Show a new secret; the one before is worth nothing from now on. Enables a client that was disabled.
+    Rotate {
+        /// Its `client_id`.
+        #[arg(value_parser = app_id)]
+        id: AppId,
+    },
+    /// Make a client nobody, and its tokens worth nothing.
+    Disable {
+        /// Its `client_id`.
+        #[arg(value_parser = app_id)]
+        id: AppId,
+    },
+}
+
+/// A client to be registered.
+#[derive(clap::Args)]
+pub struct NewClientArgs {
+    /// Its `client_id`: letters, digits, dots, hyphens, underscores.
+    #[arg(value_parser = app_id)]
+    pub id: AppId,
+    /// What people read; the id by default.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A browser's or native app, which can keep no secret.
+    #[arg(long)]
+    pub public: bool,
+    /// A file with the key set that it signs with (`private_key_jwt`), in place of a secret.
+    #[arg(long)]
+    pub jwks: Option<PathBuf>,
+    /// Where people come back to, to the letter; may be repeated. On 127.0.0.1 and [::1] any port will do.
+    #[arg(long = "redirect-uri", value_parser = oidc::registrable)]
+    pub redirect_uris: Vec<String>,
+    /// Where they may go when they have signed out; may be repeated.
+    #[arg(long = "post-logout-redirect-uri", value_parser = oidc::registrable)]
+    pub post_logout_redirect_uris: Vec<String>,
+    /// Where it hears that somebody has signed out.
+    #[arg(long, value_parser = oidc::web)]
+    pub backchannel_logout_uri: Option<String>,
+    /// What it may ask tokens for.
+    #[arg(
+        long = "grant",
+        value_delimiter = ',',
+        default_value = "authorization_code,refresh_token"
+    )]
+    pub grant_types: Vec<GrantType>,
+    /// What its id_tokens are signed with.
+    #[arg(long = "id-token-alg", default_value = "EdDSA")]
+    pub alg: Alg,
+    /// Nobody is asked whether they let it know who they are.
+    #[arg(long)]
+    pub trusted: bool,
+    /// It does not know PKCE. A confidential client alone.
+    #[arg(long)]
+    pub without_pkce: bool,
+    /// The server name behind the colon of Matrix ids, where it is a Matrix server.
+    #[arg(long, value_parser = server_name)]
+    pub matrix_server: Option<String>,
+}
+
 /// What can be done with signing keys.
 #[derive(Subcommand)]
 pub enum KeysTask {
@@ -190,6 +266,14 @@ fn app_id(text: &str) -> Result<AppId, &'static str> {
         .ok_or(
             "must be 1 to 64 letters, digits, dots, hyphens and underscores, and not first-party",
         )
+}
+
+/// A Matrix server's name: a host, and a port perhaps.
+fn server_name(text: &str) -> Result<String, &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    let is_name = (1..=230).contains(&text.len()) && text.bytes().all(is_plain);
+    let name = is_name.then(|| text.to_owned());
+    name.ok_or("must be a server name such as example.org")
 }
 
 /// As browsers write `Origin`: no path, not even a slash.

@@ -1,7 +1,7 @@
 //! Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 //!
 //! A folder for each feature (`accounts`, `sessions`, `second_factor`, `security_events`, `keys`,
-//! `revocations`, `mail`, `links`, `outside`, `apps`, `credits`, `payments`, `export`), each with its routes, its SQL and its rules.
+//! `revocations`, `mail`, `links`, `outside`, `oidc`, `apps`, `credits`, `payments`, `export`), each with its routes, its SQL and its rules.
 //! Around them: `front` (what every request passes), `forgery` (whose pages may send what),
 //! `door` (how bodies come in), `error` (how anything goes wrong), `db` (whose rows a connection sees), `seal` (what the database must not
 //! know), `rim` (the clock and randomness). Start with [`router`].
@@ -30,6 +30,7 @@ pub mod config;
 pub mod health;
 pub mod keys;
 pub mod mail;
+pub mod oidc;
 pub mod payments;
 pub mod revocations;
 pub mod rim;

@@ -14,9 +14,12 @@ use origin::{
     App, MIGRATOR,
     apps::{self, NewApp, ServiceKey},
     clear_words,
-    cli::{AppsTask, Cli, KeysTask, LedgerTask, PackagesTask, Task, UsersTask},
+    cli::{
+        AppsTask, Cli, ClientsTask, KeysTask, LedgerTask, NewClientArgs, PackagesTask, Task,
+        UsersTask,
+    },
     config::{Config, Database, Sealing},
-    health, import_users, keys, mail, payments, revocations, rim, router, security_events,
+    health, import_users, keys, mail, oidc, payments, revocations, rim, router, security_events,
     telemetry, verification,
 };
 use shared::{
@@ -38,6 +41,7 @@ async fn main() -> anyhow::Result<()> {
         Task::Serve(config) => serve(*config).await,
         Task::Migrate(database) => migrate(&database).await,
         Task::Apps { database, task } => tend_apps(&database, task).await,
+        Task::Clients { database, task } => tend_clients(&database, task).await,
         Task::Ledger {
             database,
             task: LedgerTask::Verify,
@@ -87,6 +91,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::spawn(clear_words(app.clone()));
     tokio::spawn(revocations::follow(app.clone()));
     tokio::spawn(security_events::tend(app.clone()));
+    tokio::spawn(oidc::tend(app.clone()));
+    tokio::spawn(oidc::tell(app.clone()));
     tokio::spawn(mail::watch(app.clone()));
     for _ in 0..mail::SENDERS {
         tokio::spawn(mail::tend(app.clone()));
@@ -149,8 +155,9 @@ async fn tend_keys(database: &Database, sealing: &Sealing, task: KeysTask) -> an
     }
     for key in keys::list(&mut db).await? {
         println!(
-            "{}  {:<8}  signs from {}",
+            "{}  {}  {:<8}  signs from {}",
             key.kid,
+            key.kind.as_str(),
             format!("{:?}", key.state).to_lowercase(),
             key.activate_at
         );
@@ -224,6 +231,75 @@ fn show(id: &AppId, key: &ServiceKey) {
     println!("X-App-Id: {}", id.as_str());
     println!("X-Service-Key: {}", key.reveal());
     eprintln!("This key is shown once. Its calls carry both headers.");
+}
+
+async fn tend_clients(database: &Database, task: ClientsTask) -> anyhow::Result<()> {
+    let mut db = connect(database).await?;
+    match task {
+        ClientsTask::Add(new) => add_client(&mut db, &new).await?,
+        ClientsTask::Rotate { id } => {
+            let secret = oidc::Secret::new();
+            oidc::rotate(&mut db, &id, secret.hash()).await?;
+            show_client(&id, Some(&secret));
+        }
+        ClientsTask::Disable { id } => oidc::disable(&mut db, &id).await?,
+        ClientsTask::List => {
+            for client in oidc::all(&mut db).await? {
+                println!(
+                    "{}  {}  {}  {}  {}  {}{}{}",
+                    client.id,
+                    client.name,
+                    client.auth_method,
+                    client.id_token_alg,
+                    client.grant_types.join(", "),
+                    client.redirect_uris.join(" "),
+                    if client.trusted { "  trusted" } else { "" },
+                    if client.disabled_at.is_some() {
+                        "  disabled"
+                    } else {
+                        ""
+                    },
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn add_client(db: &mut PgConnection, new: &NewClientArgs) -> anyhow::Result<()> {
+    let jwks = match &new.jwks {
+        Some(file) => {
+            let file = File::open(file).with_context(|| format!("opening {}", file.display()))?;
+            Some(serde_json::from_reader(BufReader::new(file)).context("reading the key set")?)
+        }
+        None => None,
+    };
+    let secret = oidc::Secret::new();
+    let client = oidc::NewClient {
+        id: &new.id,
+        name: new.name.as_deref().unwrap_or(new.id.as_str()),
+        public: new.public,
+        jwks,
+        grant_types: &new.grant_types,
+        redirect_uris: &new.redirect_uris,
+        post_logout_redirect_uris: &new.post_logout_redirect_uris,
+        backchannel_logout_uri: new.backchannel_logout_uri.as_deref(),
+        alg: new.alg,
+        trusted: new.trusted,
+        without_pkce: new.without_pkce,
+        matrix_server: new.matrix_server.as_deref(),
+    };
+    let has_secret = oidc::add(db, &client, secret.hash()).await?;
+    show_client(&new.id, has_secret.then_some(&secret));
+    Ok(())
+}
+
+fn show_client(id: &AppId, secret: Option<&oidc::Secret>) {
+    println!("client_id: {}", id.as_str());
+    if let Some(secret) = secret {
+        println!("client_secret: {}", secret.reveal());
+        eprintln!("This secret is shown once.");
+    }
 }
 
 async fn tend_users(database: &Database, task: UsersTask) -> anyhow::Result<()> {

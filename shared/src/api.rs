@@ -8,6 +8,7 @@ mod answers;
 mod body;
 mod fields;
 mod mail;
+mod matrix;
 mod outside;
 mod second_factor;
 
@@ -15,6 +16,7 @@ pub use answers::*;
 pub use body::{Body, Change, Fields, Nothing, Refusal, parse};
 pub use fields::*;
 pub use mail::*;
+pub use matrix::*;
 pub use outside::*;
 pub use second_factor::*;
 

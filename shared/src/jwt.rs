@@ -99,19 +99,7 @@ pub fn verify_with<'k>(
     now: DateTime<Utc>,
     has_signed: impl Fn(&Key, &[u8], &[u8; 64]) -> bool,
 ) -> Result<Verified<'k>, Rejected> {
-    if token.len() > MAX_TOKEN_BYTES {
-        return Err(Rejected::Malformed);
-    }
-    let (message, signature) = token.rsplit_once('.').ok_or(Rejected::Malformed)?;
-    let (header, claims) = message.split_once('.').ok_or(Rejected::Malformed)?;
-    let key = select_key(&decode_text(header)?, keys)?;
-    let signature = decode(signature)?;
-    let signature = signature.as_slice().try_into();
-    let signature = signature.map_err(|_| Rejected::Signature)?;
-    if !has_signed(key, message.as_bytes(), signature) {
-        return Err(Rejected::Signature);
-    }
-    let payload = decode_text(claims)?;
+    let (payload, key) = open_with(token, keys, is_access_token, has_signed)?;
     let claims = read_claims(&payload, expect, now)?;
     Ok(Verified {
         claims,
@@ -120,16 +108,50 @@ pub fn verify_with<'k>(
     })
 }
 
+/// What a token of this `typ` says, whatever that is, and which of the keys has signed it. Everything
+/// else is the caller's to judge.
+pub fn open<'k>(token: &str, keys: &'k KeySet, typ: &str) -> Result<(String, &'k Key), Rejected> {
+    let is_typ = |shown: &str| shown.eq_ignore_ascii_case(typ);
+    open_with(token, keys, is_typ, Key::has_signed)
+}
+
+fn open_with<'k>(
+    token: &str,
+    keys: &'k KeySet,
+    is_typ: impl Fn(&str) -> bool,
+    has_signed: impl Fn(&Key, &[u8], &[u8; 64]) -> bool,
+) -> Result<(String, &'k Key), Rejected> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(Rejected::Malformed);
+    }
+    let (message, signature) = token.rsplit_once('.').ok_or(Rejected::Malformed)?;
+    let (header, claims) = message.split_once('.').ok_or(Rejected::Malformed)?;
+    let key = select_key(&decode_text(header)?, keys, is_typ)?;
+    let signature = decode(signature)?;
+    let signature = signature.as_slice().try_into();
+    let signature = signature.map_err(|_| Rejected::Signature)?;
+    if !has_signed(key, message.as_bytes(), signature) {
+        return Err(Rejected::Signature);
+    }
+    Ok((decode_text(claims)?, key))
+}
+
 /// Makes a token that says `claims`. Times are written in whole seconds.
 ///
 /// # Panics
 /// Never: claims are strings, numbers and lists, which JSON can write.
 #[must_use]
 pub fn sign(claims: &AccessClaims, key: &SigningKey) -> String {
-    let header = format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":"{}"}}"#, key.kid());
+    let payload = serde_json::to_string(&Wire::from(claims)).expect("claims are plain JSON");
+    sign_text("at+jwt", &payload, key)
+}
+
+/// Makes a token of this `typ` with these claims, which are JSON.
+#[must_use]
+pub fn sign_text(typ: &str, payload: &str, key: &SigningKey) -> String {
+    let header = format!(r#"{{"alg":"EdDSA","typ":"{typ}","kid":"{}"}}"#, key.kid());
     let mut token = BASE64URL.encode(header);
     token.push('.');
-    let payload = serde_json::to_string(&Wire::from(claims)).expect("claims are plain JSON");
     BASE64URL.encode_string(payload, &mut token);
     let signature = key.sign(token.as_bytes());
     token.push('.');
@@ -166,13 +188,17 @@ fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error
 }
 
 /// The key that a header names, if the header is one of ours.
-fn select_key<'k>(header: &str, keys: &'k KeySet) -> Result<&'k Key, Rejected> {
+fn select_key<'k>(
+    header: &str,
+    keys: &'k KeySet,
+    is_typ: impl Fn(&str) -> bool,
+) -> Result<&'k Key, Rejected> {
     let header: Header<'_> = serde_json::from_str(header).map_err(|_| Rejected::Malformed)?;
     // RFC 8037 §3.1, RFC 9864 §2.2: two names for what our keys do.
     if !matches!(&*header.alg, "EdDSA" | "Ed25519") {
         return Err(Rejected::Algorithm);
     }
-    if !header.typ.as_deref().is_some_and(is_access_token) {
+    if !header.typ.as_deref().is_some_and(is_typ) {
         return Err(Rejected::Type);
     }
     if header.crit {

@@ -22,6 +22,8 @@ pub enum Permission {
     Refund,
     /// Give credits, up to the app's daily cap.
     Grant,
+    /// Learn whose a Matrix id is.
+    Matrix,
 }
 
 impl Permission {
@@ -33,6 +35,7 @@ impl Permission {
             Self::Read => "read",
             Self::Refund => "refund",
             Self::Grant => "grant",
+            Self::Matrix => "matrix",
         }
     }
 }

@@ -12,6 +12,9 @@ pub enum Section {
     Sessions,
     Devices,
     LinkedAccounts,
+    AppsAllowed,
+    AppsSignedInTo,
+    MatrixIds,
     SecurityEvents,
     Balance,
     Transactions,
@@ -22,11 +25,14 @@ pub enum Section {
 
 impl Section {
     /// In their order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Account,
         Self::Sessions,
         Self::Devices,
         Self::LinkedAccounts,
+        Self::AppsAllowed,
+        Self::AppsSignedInTo,
+        Self::MatrixIds,
         Self::SecurityEvents,
         Self::Balance,
         Self::Transactions,
@@ -42,6 +48,9 @@ impl Section {
             Self::Sessions => "sessions",
             Self::Devices => "devices",
             Self::LinkedAccounts => "linkedAccounts",
+            Self::AppsAllowed => "appsAllowed",
+            Self::AppsSignedInTo => "appsSignedInTo",
+            Self::MatrixIds => "matrixIds",
             Self::SecurityEvents => "securityEvents",
             Self::Balance => "balance",
             Self::Transactions => "transactions",
@@ -119,6 +128,50 @@ pub async fn page(
                            'linkedAt', linked_at, 'lastUsedAt', last_used_at)::text AS json
                        FROM auth.outside_accounts
                    ) o WHERE at > $1 ORDER BY at LIMIT $2"#,
+                after,
+                limit
+            )
+            .fetch_all(db)
+            .await
+        }
+        Section::AppsAllowed => {
+            sqlx::query_as!(
+                Row,
+                r#"SELECT at AS "at!", json AS "json!" FROM (
+                       SELECT row_number() OVER (ORDER BY given_at, client_id) AS at, json_build_object(
+                           'clientId', client_id, 'scopes', scopes, 'givenAt', given_at)::text AS json
+                       FROM auth.consents
+                   ) c WHERE at > $1 ORDER BY at LIMIT $2"#,
+                after,
+                limit
+            )
+            .fetch_all(db)
+            .await
+        }
+        Section::AppsSignedInTo => {
+            sqlx::query_as!(
+                Row,
+                r#"SELECT at AS "at!", json AS "json!" FROM (
+                       SELECT row_number() OVER (ORDER BY created_at, id) AS at, json_build_object(
+                           'id', id, 'clientId', client_id, 'sessionId', session_id, 'scopes', scopes, 'offline', offline,
+                           'createdAt', created_at, 'expiresAt', expires_at, 'revokedAt', revoked_at)::text AS json
+                       FROM auth.client_grants
+                   ) g WHERE at > $1 ORDER BY at LIMIT $2"#,
+                after,
+                limit
+            )
+            .fetch_all(db)
+            .await
+        }
+        Section::MatrixIds => {
+            sqlx::query_as!(
+                Row,
+                r#"SELECT at AS "at!", json AS "json!" FROM (
+                       SELECT row_number() OVER (ORDER BY linked_at, mxid) AS at, json_build_object(
+                           'matrixUserId', mxid, 'clientId', client_id, 'linkedAt', linked_at,
+                           'lastUsedAt', last_used_at)::text AS json
+                       FROM auth.matrix_links
+                   ) m WHERE at > $1 ORDER BY at LIMIT $2"#,
                 after,
                 limit
             )

@@ -4,6 +4,7 @@
 
 mod rotation;
 mod routes;
+mod rsa;
 mod store;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,14 +12,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::body::Bytes;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
-use shared::jwks::{JwkSet, KeySet, SigningKey};
+use shared::jwks::{Jwk, KeySet, SigningKey};
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::{config::Key, revocations};
 
-pub use rotation::{NOTICE, RELOAD_SECS, State, Term};
-pub use routes::router;
+pub use rotation::{Kind, NOTICE, RELOAD_SECS, State, Term};
+pub use routes::{router, serve};
+pub use rsa::RsaKey;
 
 /// Why there is no key to work with.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +52,45 @@ pub struct Ring {
     pub signing: SigningKey,
     /// What verifies.
     pub set: KeySet,
+    /// What signs for relying parties that know RSA alone, once there is one.
+    pub rsa: Option<RsaKey>,
+    /// Every RSA key that verifies.
+    pub old_rsa: Vec<RsaKey>,
     /// The key set as it is published.
+    pub published: Document,
+    /// The RSA keys of it, for programs that choke on others.
+    pub published_rsa: Document,
+}
+
+/// A key set as bytes.
+pub struct Document {
+    /// The bytes.
     pub jwks: Bytes,
-    /// A name for exactly those bytes.
+    /// A name for exactly those.
     pub etag: String,
+}
+
+#[derive(Serialize)]
+struct Set<'a> {
+    keys: &'a [Entry],
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry {
+    Okp(Jwk),
+    Rsa(rsa::Jwk),
+}
+
+impl Document {
+    fn of(keys: &[Entry]) -> Self {
+        let jwks = serde_json::to_vec(&Set { keys }).expect("a key set is plain JSON");
+        let digest = Base64UrlUnpadded::encode_string(&Sha256::digest(&jwks));
+        Self {
+            jwks: jwks.into(),
+            etag: format!("\"{digest}\""),
+        }
+    }
 }
 
 impl Keys {
@@ -83,33 +121,48 @@ impl Keys {
 
 impl Ring {
     fn open(sealing: &Key, stored: &[store::Stored]) -> Result<Self, Error> {
-        let mut signing = None;
-        let mut public = Vec::with_capacity(stored.len());
+        let (mut signing, mut rsa) = (None, None);
+        let (mut public, mut old_rsa) = (Vec::with_capacity(stored.len()), Vec::new());
         for key in stored {
+            let Term { kid, kind, .. } = &key.term;
+            let is_active = key.term.state == State::Active;
             // A row that does not open is nobody's key, and must not take the others down.
-            match store::open(sealing, &key.term.kid, &key.sealed_seed) {
-                Ok(opened) => {
+            let opened = match kind {
+                Kind::EdDsa => store::open(sealing, kid, &key.sealed_seed).map(|opened| {
                     public.push(opened.key().clone());
-                    if key.term.state == State::Active {
+                    if is_active {
                         signing = Some(opened);
                     }
-                }
-                Err(error) if key.term.state == State::Active => return Err(error),
+                }),
+                Kind::Rs256 => store::open_rsa(sealing, kid, &key.sealed_seed).map(|opened| {
+                    if is_active {
+                        rsa = Some(opened);
+                    } else {
+                        old_rsa.push(opened);
+                    }
+                }),
+            };
+            match opened {
+                Err(error) if is_active && *kind == Kind::EdDsa => return Err(error),
                 Err(error) => tracing::warn!(%error, "passed over a signing key"),
+                Ok(()) => {}
             }
         }
-        let jwks = JwkSet {
-            keys: public.iter().map(shared::jwks::Key::jwk).collect(),
+        let okp = public.iter().map(|key| Entry::Okp(key.jwk()));
+        let of_rsa = || {
+            rsa.iter()
+                .chain(&old_rsa)
+                .map(|key| Entry::Rsa(key.jwk().clone()))
         };
-        let jwks = Bytes::from(serde_json::to_vec(&jwks).expect("a key set is plain JSON"));
+        let published = Document::of(&okp.chain(of_rsa()).collect::<Vec<_>>());
+        let published_rsa = Document::of(&of_rsa().collect::<Vec<_>>());
         Ok(Self {
             signing: signing.ok_or(Error::Unavailable)?,
             set: public.into_iter().collect(),
-            etag: format!(
-                "\"{}\"",
-                Base64UrlUnpadded::encode_string(&Sha256::digest(&jwks))
-            ),
-            jwks,
+            rsa,
+            old_rsa,
+            published,
+            published_rsa,
         })
     }
 }
@@ -127,13 +180,14 @@ pub async fn list(db: &mut PgConnection) -> Result<Vec<Term>, Error> {
 pub async fn rotate(db: &mut PgConnection, sealing: &Key, now: DateTime<Utc>) -> Result<(), Error> {
     let mut transaction = db.begin().await?;
     store::lock(&mut transaction).await?;
-    let waits = store::all(&mut transaction)
-        .await?
-        .iter()
-        .any(|key| key.term.state == State::Next);
-    if !waits {
-        let step = rotation::Step::Make(State::Next, now + NOTICE);
-        store::apply(&mut transaction, &step, sealing, now).await?;
+    let keys = list(&mut transaction).await?;
+    for kind in Kind::ALL {
+        let mut same = keys.iter().filter(|key| key.kind == kind);
+        let is_used = kind == Kind::EdDsa || same.clone().next().is_some();
+        if is_used && !same.any(|key| key.state == State::Next) {
+            let step = rotation::Step::Make(State::Next, now + NOTICE);
+            store::apply(&mut transaction, &step, kind, sealing, now).await?;
+        }
     }
     Ok(transaction.commit().await?)
 }
@@ -157,14 +211,35 @@ pub async fn revoke(
 
 /// Does what is due. Replicas that do so at once wait for one another, and look again.
 async fn advance(db: &mut PgConnection, sealing: &Key, now: DateTime<Utc>) -> Result<(), Error> {
-    if rotation::plan(&list(db).await?, now).is_empty() {
+    if plan(db, now).await?.is_empty() {
         return Ok(());
     }
     let mut transaction = db.begin().await?;
     store::lock(&mut transaction).await?;
-    for step in rotation::plan(&list(&mut transaction).await?, now) {
-        tracing::info!(?step, "signing keys change");
-        store::apply(&mut transaction, &step, sealing, now).await?;
+    for (kind, step) in plan(&mut transaction, now).await? {
+        tracing::info!(?step, ?kind, "signing keys change");
+        store::apply(&mut transaction, &step, kind, sealing, now).await?;
     }
     Ok(transaction.commit().await?)
+}
+
+/// What is due. RSA keys there are from when somebody wants one.
+async fn plan(
+    db: &mut PgConnection,
+    now: DateTime<Utc>,
+) -> Result<Vec<(Kind, rotation::Step)>, Error> {
+    let keys = list(db).await?;
+    let mut steps = Vec::new();
+    for kind in Kind::ALL {
+        let same: Vec<Term> = keys
+            .iter()
+            .filter(|key| key.kind == kind)
+            .cloned()
+            .collect();
+        if kind == Kind::EdDsa || !same.is_empty() || store::wants_rs256(db).await? {
+            let plan = rotation::plan(&same, now);
+            steps.extend(plan.into_iter().map(|step| (kind, step)));
+        }
+    }
+    Ok(steps)
 }

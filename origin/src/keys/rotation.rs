@@ -22,11 +22,36 @@ pub enum State {
     Retiring,
 }
 
+/// What a key signs with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Ed25519: whatever we sign, where nobody wants it otherwise.
+    EdDsa,
+    /// RSA, for relying parties that know nothing else.
+    Rs256,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::EdDsa, Self::Rs256];
+
+    /// As headers and the database name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EdDsa => "EdDSA",
+            Self::Rs256 => "RS256",
+        }
+    }
+}
+
 /// The part of a key that its life depends on.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Term {
     /// Its id.
     pub kid: String,
+    /// What it signs with.
+    pub kind: Kind,
     /// Where it is.
     pub state: State,
     /// When it signs, or signed, its first token.
@@ -48,7 +73,7 @@ pub enum Step {
     Remove(String),
 }
 
-/// What to do now, in this order.
+/// What to do now, in this order, with the keys of one kind.
 pub fn plan(keys: &[Term], now: DateTime<Utc>) -> Vec<Step> {
     let find = |state| keys.iter().find(|key| key.state == state);
     let over = keys
@@ -94,6 +119,7 @@ mod tests {
     ) -> Term {
         Term {
             kid: kid.to_owned(),
+            kind: Kind::EdDsa,
             state,
             activate_at,
             remove_at,

@@ -10,6 +10,8 @@ use axum::{
 
 use crate::{app::App, error::Error};
 
+use super::Document;
+
 /// Fresh for five minutes, and better stale than none: keys are published for longer than this
 /// before they sign.
 const CACHE: &str = "public, max-age=300, stale-while-revalidate=3600, stale-if-error=86400";
@@ -23,20 +25,26 @@ pub fn router() -> Router<App> {
 }
 
 async fn jwks(State(app): State<App>, headers: HeaderMap) -> Result<Response, Error> {
-    let ring = app.keys.ring()?;
+    Ok(serve(&app.keys.ring()?.published, &headers))
+}
+
+/// A key set, unless the client has it.
+pub fn serve(document: &Document, headers: &HeaderMap) -> Response {
     let known = headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .any(|tag| matches!(tag.trim(), "*") || tag.trim().trim_start_matches("W/") == ring.etag);
+        .any(|tag| {
+            matches!(tag.trim(), "*") || tag.trim().trim_start_matches("W/") == document.etag
+        });
     let caching = [
         (header::CACHE_CONTROL, CACHE.to_owned()),
-        (header::ETAG, ring.etag.clone()),
+        (header::ETAG, document.etag.clone()),
     ];
     if known {
-        return Ok((StatusCode::NOT_MODIFIED, caching).into_response());
+        return (StatusCode::NOT_MODIFIED, caching).into_response();
     }
     let content_type = [(header::CONTENT_TYPE, "application/jwk-set+json")];
-    Ok((caching, content_type, ring.jwks.clone()).into_response())
+    (caching, content_type, document.jwks.clone()).into_response()
 }

@@ -9,14 +9,15 @@ use crate::{config::Key, rim, seal};
 
 use super::{
     Error,
-    rotation::{State, Step, Term},
+    rotation::{Kind, State, Step, Term},
+    rsa::RsaKey,
 };
 
 /// A key as the database has it.
 pub struct Stored {
     /// Where it is in its life.
     pub term: Term,
-    /// Its seed, sealed.
+    /// Its seed, or its PKCS #8, sealed.
     pub sealed_seed: Vec<u8>,
 }
 
@@ -33,7 +34,7 @@ pub async fn lock(db: &mut PgConnection) -> sqlx::Result<()> {
 /// Every key, the newest first.
 pub async fn all(db: &mut PgConnection) -> Result<Vec<Stored>, Error> {
     let rows = sqlx::query!(
-        "SELECT kid, sealed_seed, state, activate_at, remove_at FROM auth.signing_keys ORDER BY activate_at DESC"
+        "SELECT kid, alg, sealed_seed, state, activate_at, remove_at FROM auth.signing_keys ORDER BY activate_at DESC"
     )
     .fetch_all(db)
     .await?;
@@ -44,8 +45,13 @@ pub async fn all(db: &mut PgConnection) -> Result<Vec<Stored>, Error> {
             "retiring" => State::Retiring,
             _ => return Err(Error::Unreadable(row.kid)),
         };
+        let mut kinds = Kind::ALL.into_iter();
+        let Some(kind) = kinds.find(|kind| kind.as_str() == row.alg) else {
+            return Err(Error::Unreadable(row.kid));
+        };
         let term = Term {
             kid: row.kid,
+            kind,
             state,
             activate_at: row.activate_at,
             remove_at: row.remove_at,
@@ -58,15 +64,27 @@ pub async fn all(db: &mut PgConnection) -> Result<Vec<Stored>, Error> {
     keys.collect()
 }
 
-/// Carries out one step.
+/// Whether a client wants an RSA key.
+pub async fn wants_rs256(db: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.clients WHERE id_token_alg = 'RS256' AND disabled_at IS NULL) AS "wants!""#
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Carries out one step with a key of this kind.
 pub async fn apply(
     db: &mut PgConnection,
     step: &Step,
+    kind: Kind,
     sealing: &Key,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     match step {
-        Step::Make(state, activate_at) => make(db, *state, *activate_at, sealing, now).await?,
+        Step::Make(state, activate_at) => {
+            make(db, kind, *state, *activate_at, sealing, now).await?
+        }
         Step::Retire(kid, remove_at) => {
             sqlx::query!(
                 "UPDATE auth.signing_keys SET state = 'retiring', remove_at = $2 WHERE kid = $1",
@@ -102,22 +120,30 @@ pub async fn remove(db: &mut PgConnection, kid: &str) -> sqlx::Result<bool> {
 
 async fn make(
     db: &mut PgConnection,
+    kind: Kind,
     state: State,
     activate_at: DateTime<Utc>,
     sealing: &Key,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let seed = rim::random();
-    let key = SigningKey::from_seed(&seed);
+    let (kid, secret) = match kind {
+        Kind::EdDsa => {
+            let seed = rim::random();
+            let kid = SigningKey::from_seed(&seed).kid().to_owned();
+            (kid, Zeroizing::new(seed.to_vec()))
+        }
+        Kind::Rs256 => RsaKey::make(),
+    };
     let state = if state == State::Active {
         "active"
     } else {
         "next"
     };
     sqlx::query!(
-        "INSERT INTO auth.signing_keys (kid, sealed_seed, state, published_at, activate_at) VALUES ($1, $2, $3, $4, $5)",
-        key.kid(),
-        seal::seal(sealing, key.kid().as_bytes(), seed.as_slice()),
+        "INSERT INTO auth.signing_keys (kid, alg, sealed_seed, state, published_at, activate_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        kid,
+        kind.as_str(),
+        seal::seal(sealing, kid.as_bytes(), &secret),
         state,
         now,
         activate_at
@@ -133,6 +159,15 @@ pub fn open(sealing: &Key, kid: &str, sealed: &[u8]) -> Result<SigningKey, Error
     let seed = opened.and_then(|seed| <[u8; 32]>::try_from(seed.as_slice()).ok());
     seed.map(|seed| SigningKey::from_seed(&Zeroizing::new(seed)))
         .filter(|key| key.kid() == kid)
+        .ok_or_else(|| Error::Unreadable(kid.to_owned()))
+}
+
+/// The same of an RSA key.
+pub fn open_rsa(sealing: &Key, kid: &str, sealed: &[u8]) -> Result<RsaKey, Error> {
+    let opened = seal::open(sealing, kid.as_bytes(), sealed);
+    opened
+        .and_then(|pkcs8| RsaKey::from_pkcs8(&pkcs8))
+        .filter(|key| key.jwk().kid == kid)
         .ok_or_else(|| Error::Unreadable(kid.to_owned()))
 }
 

@@ -6,7 +6,7 @@ use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, decode, decode_header,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
 };
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -169,19 +169,25 @@ pub fn verify(
     expect: &Expect<'_>,
     now: DateTime<Utc>,
 ) -> Result<Claims, Rejected> {
+    let claims: Claims = signed(token, keys)?.0;
+    judge(&claims, expect, now.timestamp())?;
+    Ok(claims)
+}
+
+/// What a token says whose signature holds, and with which algorithm. Whom it is for and when it is good
+/// is the caller's to judge.
+pub fn signed<T: DeserializeOwned>(token: &str, keys: &[Key]) -> Result<(T, Algorithm), Rejected> {
     let (key, algorithm) = key(token, keys)?;
     let mut signature_alone = Validation::new(algorithm);
     signature_alone.validate_exp = false;
     signature_alone.validate_aud = false;
     signature_alone.required_spec_claims.clear();
-    let claims = decode::<Claims>(token, &key.key, &signature_alone)
-        .map_err(|why| match why.kind() {
+    let decoded =
+        decode::<T>(token, &key.key, &signature_alone).map_err(|why| match why.kind() {
             jsonwebtoken::errors::ErrorKind::InvalidSignature => Rejected::Signature,
             _ => Rejected::Malformed,
-        })?
-        .claims;
-    judge(&claims, expect, now.timestamp())?;
-    Ok(claims)
+        })?;
+    Ok((decoded.claims, algorithm))
 }
 
 fn judge(claims: &Claims, expect: &Expect<'_>, now: i64) -> Result<(), Rejected> {
@@ -229,7 +235,8 @@ pub fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(signed).into()
 }
 
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+/// An audience, or several.
+pub fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum OneOrMany {

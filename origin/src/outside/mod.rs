@@ -6,18 +6,18 @@
 mod arrival;
 mod flow;
 mod github;
-mod id_token;
+pub mod id_token;
 mod native;
 mod provider;
 mod published;
 mod routes;
 mod settings;
 mod store;
-mod wire;
+pub mod wire;
 
 pub use routes::{callback, router};
 pub use settings::OutsideConfig;
-pub use store::unlink_all;
+pub use store::{unlink_all, use_token};
 
 use provider::Provider;
 use wire::Wire;
@@ -40,7 +40,8 @@ pub struct Identity {
 
 /// Every provider that is configured, and the way there.
 pub struct Outside {
-    wire: Wire,
+    /// The way to them.
+    pub wire: Wire,
     providers: Vec<Provider>,
 }
 

@@ -19,7 +19,7 @@ use url::Url;
 pub use form::{By, Posted};
 pub use headers::dress;
 
-const STYLE: &str = include_str!("../../templates/pages/style.css");
+pub(crate) const STYLE: &str = include_str!("../../templates/pages/style.css");
 
 /// A page that tells something.
 #[derive(Template)]

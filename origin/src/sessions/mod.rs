@@ -22,8 +22,8 @@ use sqlx::PgConnection;
 use crate::{app::App, front::Client, keys, limits, rim};
 
 pub use bearer::{Bearer, Caller, Recent, check};
-pub use refresh_token::{Presented, RefreshKeys};
-pub use routes::router;
+pub use refresh_token::{Kind as RefreshKind, Presented, RefreshKeys};
+pub use routes::{router, sign_out};
 pub use salts::Salts;
 pub use store::{NewSession, record, record_failure, revoke_all, revoke_others};
 

@@ -12,7 +12,24 @@ use uuid::Uuid;
 
 use crate::config::Key;
 
-const LABEL: &[u8] = b"tollgate refresh token";
+/// What a refresh token is of; one of the one kind is none of the other.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// A session.
+    Session,
+    /// A relying party's grant.
+    Grant,
+}
+
+impl Kind {
+    const fn label(self) -> &'static [u8] {
+        match self {
+            Self::Session => b"tollgate refresh token",
+            Self::Grant => b"tollgate grant token",
+        }
+    }
+}
+
 const TOKEN_BYTES: usize = 1 + 16 + 4 + 32;
 
 /// The keys that refresh tokens are made and verified with, by version. Never empty.
@@ -37,8 +54,13 @@ impl RefreshKeys {
 
     /// The session's token of this counter, under the newest key.
     pub fn make(&self, session: SessionId, counter: i32, salt: &[u8]) -> String {
+        self.make_of(Kind::Session, session, counter, salt)
+    }
+
+    /// The token of this counter, of a session or a grant.
+    pub fn make_of(&self, kind: Kind, session: SessionId, counter: i32, salt: &[u8]) -> String {
         let (version, key) = self.0.last_key_value().expect("there is at least one key");
-        let mac = mac(key, *version, session, counter, salt)
+        let mac = mac((kind, key), *version, session, counter, salt)
             .finalize()
             .into_bytes();
         let mut token = Vec::with_capacity(TOKEN_BYTES);
@@ -51,10 +73,21 @@ impl RefreshKeys {
 
     /// Whether we made it, for a session with this salt. In constant time.
     pub fn made(&self, token: &Presented, salt: &[u8]) -> bool {
+        self.made_of(Kind::Session, token, salt)
+    }
+
+    /// The same of one kind or the other.
+    pub fn made_of(&self, kind: Kind, token: &Presented, salt: &[u8]) -> bool {
         self.0.get(&token.version).is_some_and(|key| {
-            mac(key, token.version, token.session, token.counter, salt)
-                .verify_slice(&token.mac)
-                .is_ok()
+            mac(
+                (kind, key),
+                token.version,
+                token.session,
+                token.counter,
+                salt,
+            )
+            .verify_slice(&token.mac)
+            .is_ok()
         })
     }
 }
@@ -76,10 +109,16 @@ impl Presented {
     }
 }
 
-fn mac(key: &Key, version: u8, session: SessionId, counter: i32, salt: &[u8]) -> Hmac<Sha256> {
+fn mac(
+    (kind, key): (Kind, &Key),
+    version: u8,
+    session: SessionId,
+    counter: i32,
+    salt: &[u8],
+) -> Hmac<Sha256> {
     let mut mac = Hmac::new_from_slice(key.as_slice()).expect("HMAC takes a key of any length");
-    // Every part has a fixed length, so none can be mistaken for its neighbour.
-    mac.update(LABEL);
+    // Every part but the label has a fixed length, so none can be mistaken for its neighbour.
+    mac.update(kind.label());
     mac.update(&[version]);
     mac.update(session.uuid().as_bytes());
     mac.update(&counter.to_be_bytes());
@@ -122,6 +161,7 @@ mod tests {
             },
             &[5; 16]
         ));
+        assert!(!keys.made_of(Kind::Grant, &token, &[5; 16]));
     }
 
     #[test]

@@ -98,13 +98,7 @@ async fn logout(
             }
         }
     };
-    let mut transaction = app.db.writing_as(user).await?;
-    let ended = store::revoke(&mut transaction, session).await?;
-    if ended.as_ref().is_some_and(|ended| ended.was_live) {
-        store::record(&mut transaction, user, Some(session), "sign_out", &client).await?;
-        revocations::append_ended(&mut transaction).await?;
-    }
-    transaction.commit().await?;
+    let ended = sign_out(&app, user, session, &client).await?;
     let done = Json(Done {
         success: true,
         message: "Signed out",
@@ -114,6 +108,23 @@ async fn logout(
         return Ok(done.into_response());
     }
     Ok((without_cookie(&app), done).into_response())
+}
+
+/// Ends a session of somebody's, and what is below it.
+pub async fn sign_out(
+    app: &App,
+    user: UserId,
+    session: SessionId,
+    client: &Client,
+) -> Result<Option<store::Ended>, Failure> {
+    let mut transaction = app.db.writing_as(user).await?;
+    let ended = store::revoke(&mut transaction, session).await?;
+    if ended.as_ref().is_some_and(|ended| ended.was_live) {
+        store::record(&mut transaction, user, Some(session), "sign_out", client).await?;
+        revocations::append_ended(&mut transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(ended)
 }
 
 async fn logout_all(

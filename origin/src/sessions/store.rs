@@ -374,6 +374,18 @@ async fn end_all_but(db: &mut PgConnection, current: Option<SessionId>) -> sqlx:
          UPDATE auth.sessions SET revoked_at = now() WHERE id IN (SELECT id FROM ending)",
         current.map(SessionId::uuid)
     )
+    .execute(&mut *db)
+    .await?;
+    end_grants(db, current).await
+}
+
+/// Ends what the acting user has granted relying parties, but in this session; grants for when nobody is
+/// there, too.
+async fn end_grants(db: &mut PgConnection, current: Option<SessionId>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE auth.client_grants SET revoked_at = now() WHERE revoked_at IS NULL AND session_id IS DISTINCT FROM $1",
+        current.map(SessionId::uuid)
+    )
     .execute(db)
     .await?;
     Ok(())

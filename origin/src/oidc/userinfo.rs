@@ -1,0 +1,78 @@
+//! The userinfo endpoint: who somebody is, as far as they let the client know (OpenID Connect Core 1.0
+//! §5.3).
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderMap, Method, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::{app::App, rim};
+
+use super::{
+    error::{NOT_KEPT, Refused},
+    matrix,
+    scopes::{Scope, Scopes},
+    store, token, tokens,
+};
+
+#[derive(Serialize)]
+struct UserInfo {
+    sub: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    picture: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
+}
+
+/// `GET` and `POST /oauth2/userinfo`.
+pub async fn tell(
+    State(app): State<App>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, Refused> {
+    let shown = match bearer(&headers) {
+        Some(token) => Some(token.to_owned()),
+        // RFC 6750 §2.2.
+        None if request.method() == Method::POST
+            && !headers.contains_key(header::AUTHORIZATION) =>
+        {
+            let form = token::form(&app, &headers, request).await;
+            let form = form.map_err(|_| Refused::token(false))?;
+            form.clear("access_token").map(str::to_owned)
+        }
+        None => None,
+    };
+    let token = shown.ok_or_else(|| Refused::token(false))?;
+    let claims = tokens::read(&app, &token, rim::now())?;
+    let claims = claims.ok_or_else(|| Refused::token(true))?;
+    let scopes = Scopes::parse(&claims.scope);
+    let grant = claims.gid.ok_or_else(|| Refused::token(true))?;
+    if !scopes.has(Scope::OpenId) {
+        return Err(Refused::scope());
+    }
+    let holder = store::holder(app.db.pool(), grant).await?;
+    let holder = holder.ok_or_else(|| Refused::token(true))?;
+    matrix::meet(&app, grant, &holder).await?;
+    let (profile, email) = (scopes.has(Scope::Profile), scopes.has(Scope::Email));
+    let told = UserInfo {
+        sub: holder.user_id.to_string(),
+        name: holder.name.filter(|_| profile),
+        picture: holder.image.filter(|_| profile),
+        email: email.then_some(holder.email),
+        email_verified: email.then_some(holder.email_verified),
+    };
+    Ok((NOT_KEPT, Json(told)).into_response())
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
