@@ -52,7 +52,7 @@ pub async fn by_get(
         Ok(asked) => asked,
         Err(answer) => return Ok(answer),
     };
-    let cookie = cookie::shown(&app.config.public_url, &headers);
+    let cookie = cookie::shown(&app.config, &headers);
     let browser = match &cookie {
         Some(hash) => store::browser(app.db.pool(), hash).await?,
         None => None,
@@ -104,7 +104,7 @@ pub async fn decide(
         Ok(asked) => asked,
         Err(answer) => return Ok(answer),
     };
-    let cookie = cookie::shown(&app.config.public_url, &headers);
+    let cookie = cookie::shown(&app.config, &headers);
     let browser = match &cookie {
         Some(hash) => store::browser(app.db.pool(), hash).await?,
         None => None,

@@ -104,7 +104,7 @@ pub async fn decide(
 }
 
 async fn browser(app: &App, headers: &HeaderMap) -> sqlx::Result<Option<Browser>> {
-    match cookie::shown(&app.config.public_url, headers) {
+    match cookie::shown(&app.config, headers) {
         Some(hash) => store::browser(app.db.pool(), &hash).await,
         None => Ok(None),
     }
