@@ -216,7 +216,7 @@ pub struct NewClientArgs {
     /// A file with the key set that it signs with (`private_key_jwt`), in place of a secret.
     #[arg(long)]
     pub jwks: Option<PathBuf>,
-    /// Where people come back to, to the letter; may be repeated. On 127.0.0.1 and [::1] any port will do.
+    /// Where people come back to, to the letter; may be repeated. On `127.0.0.1` and `[::1]` any port will do.
     #[arg(long = "redirect-uri", value_parser = oidc::registrable)]
     pub redirect_uris: Vec<String>,
     /// Where they may go when they have signed out; may be repeated.
@@ -232,7 +232,7 @@ pub struct NewClientArgs {
         default_value = "authorization_code,refresh_token"
     )]
     pub grant_types: Vec<GrantType>,
-    /// What its id_tokens are signed with.
+    /// What its `id_token`s are signed with.
     #[arg(long = "id-token-alg", default_value = "EdDSA")]
     pub alg: Alg,
     /// Nobody is asked whether they let it know who they are.

@@ -34,6 +34,7 @@ impl RsaKey {
     ///
     /// # Panics
     /// When the operating system has no randomness to give, without which nothing here is safe.
+    #[must_use]
     pub fn make() -> (String, Zeroizing<Vec<u8>>) {
         let pair =
             KeyPair::generate(KeySize::Rsa2048).expect("the operating system gives randomness");
@@ -43,6 +44,7 @@ impl RsaKey {
     }
 
     /// The key of a PKCS #8.
+    #[must_use]
     pub fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
         KeyPair::from_pkcs8(pkcs8).ok().map(Self::of)
     }
@@ -67,6 +69,7 @@ impl RsaKey {
     }
 
     /// Its public half, as it is published.
+    #[must_use]
     pub const fn jwk(&self) -> &Jwk {
         &self.jwk
     }
@@ -75,6 +78,7 @@ impl RsaKey {
     ///
     /// # Panics
     /// Never: a key of 2048 bits has room for a hash.
+    #[must_use]
     pub fn sign_text(&self, typ: &str, payload: &str) -> String {
         let header = format!(
             r#"{{"alg":"RS256","typ":"{typ}","kid":"{}"}}"#,
@@ -95,6 +99,7 @@ impl RsaKey {
     }
 
     /// What a token says, if this key has signed it.
+    #[must_use]
     pub fn open(&self, token: &str) -> Option<Vec<u8>> {
         let (message, signature) = token.rsplit_once('.')?;
         let signature = Base64UrlUnpadded::decode_vec(signature).ok()?;

@@ -77,13 +77,13 @@ pub async fn wants_rs256(db: &mut PgConnection) -> sqlx::Result<bool> {
 pub async fn apply(
     db: &mut PgConnection,
     step: &Step,
-    kind: Kind,
+    algorithm: Kind,
     sealing: &Key,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     match step {
         Step::Make(state, activate_at) => {
-            make(db, kind, *state, *activate_at, sealing, now).await?
+            make(db, algorithm, *state, *activate_at, sealing, now).await?;
         }
         Step::Retire(kid, remove_at) => {
             sqlx::query!(
@@ -120,13 +120,13 @@ pub async fn remove(db: &mut PgConnection, kid: &str) -> sqlx::Result<bool> {
 
 async fn make(
     db: &mut PgConnection,
-    kind: Kind,
+    algorithm: Kind,
     state: State,
     activate_at: DateTime<Utc>,
     sealing: &Key,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let (kid, secret) = match kind {
+    let (kid, secret) = match algorithm {
         Kind::EdDsa => {
             let seed = rim::random();
             let kid = SigningKey::from_seed(&seed).kid().to_owned();
@@ -142,7 +142,7 @@ async fn make(
     sqlx::query!(
         "INSERT INTO auth.signing_keys (kid, alg, sealed_seed, state, published_at, activate_at) VALUES ($1, $2, $3, $4, $5, $6)",
         kid,
-        kind.as_str(),
+        algorithm.as_str(),
         seal::seal(sealing, kid.as_bytes(), &secret),
         state,
         now,

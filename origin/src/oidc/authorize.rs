@@ -43,7 +43,7 @@ struct Asked {
 /// `GET /oauth2/authorize`.
 pub async fn by_get(
     State(app): State<App>,
-    asker: Asker,
+    from: Asker,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
@@ -66,7 +66,7 @@ pub async fn by_get(
     if asked.ask.consent {
         return Ok(consent(&app, &asked, &browser, &query));
     }
-    answer(&app, &asked, &browser, (&cookie, &query, false), &asker).await
+    answer(&app, &asked, &browser, (&cookie, &query, false), &from).await
 }
 
 /// `POST /oauth2/authorize`, which a client's page may send: no cookie comes with that, but with the `GET`
@@ -90,7 +90,7 @@ pub fn again_by_get(path: &str, form: &[u8]) -> Response {
 /// `POST /oauth2/consent`: somebody has pressed a button of our page.
 pub async fn decide(
     State(app): State<App>,
-    asker: Asker,
+    from: Asker,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Failure> {
@@ -123,7 +123,7 @@ pub async fn decide(
         let refused = ("access_denied", "the answer was no");
         return Ok(refuse(&app, &asked.back, refused));
     }
-    answer(&app, &asked, &browser, (&cookie, &query, true), &asker).await
+    answer(&app, &asked, &browser, (&cookie, &query, true), &from).await
 }
 
 /// Reads a request, or says what to answer.
@@ -239,7 +239,7 @@ async fn answer(
     asked: &Asked,
     browser: &Browser,
     (cookie, query, consents): (&[u8; 32], &str, bool),
-    asker: &Asker,
+    from: &Asker,
 ) -> Result<Response, Failure> {
     let (id, secret) = (rim::new_id::<Uuid>(), rim::random::<32>());
     let code = [id.as_bytes(), secret.as_slice()].concat();
@@ -256,7 +256,7 @@ async fn answer(
         code_secs: CODE_SECS,
         consents,
     };
-    match store::open(app.db.pool(), cookie, &grant, asker).await? {
+    match store::open(app.db.pool(), cookie, &grant, from).await? {
         Opening::Opened => {
             let code = Base64UrlUnpadded::encode_string(&code);
             Ok(asked.back.answer(&app.expect.issuer, &[("code", &code)]))

@@ -37,7 +37,7 @@ struct Asked {
 /// `GET /oauth2/logout`.
 pub async fn by_get(
     State(app): State<App>,
-    asker: Asker,
+    from: Asker,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
@@ -57,7 +57,7 @@ pub async fn by_get(
         let csrf = csrf(&app, CONFIRM, &subject(&browser, &query));
         return Ok(pages::sign_out(&query, &csrf, asked.leads_to.as_deref()));
     }
-    sessions::sign_out(&app, browser.user, browser.session, &asker).await?;
+    sessions::sign_out(&app, browser.user, browser.session, &from).await?;
     Ok(leave(&app, &asked))
 }
 
@@ -71,7 +71,7 @@ pub async fn by_post(State(app): State<App>, request: Request) -> Result<Respons
 /// `POST /oauth2/logout/confirm`: somebody has pressed a button of our page.
 pub async fn decide(
     State(app): State<App>,
-    asker: Asker,
+    from: Asker,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Failure> {
@@ -99,7 +99,7 @@ pub async fn decide(
             "Nothing has changed.",
         ));
     }
-    sessions::sign_out(&app, browser.user, browser.session, &asker).await?;
+    sessions::sign_out(&app, browser.user, browser.session, &from).await?;
     Ok(leave(&app, &asked))
 }
 

@@ -182,7 +182,7 @@ fn let_form_lead_to(mut response: Response, uri: &str, script: Option<&str>) -> 
     );
     if let Some(script) = script {
         let hash = Base64::encode_string(&Sha256::digest(script));
-        policy.push_str(&format!("; script-src 'sha256-{hash}'"));
+        policy = format!("{policy}; script-src 'sha256-{hash}'");
     }
     if let Ok(policy) = HeaderValue::try_from(policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);

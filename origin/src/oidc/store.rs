@@ -85,7 +85,7 @@ pub async fn open(
     db: &PgPool,
     cookie_hash: &[u8],
     grant: &NewGrant<'_>,
-    asker: &Asker,
+    from: &Asker,
 ) -> sqlx::Result<Opening> {
     let outcome = sqlx::query_scalar!(
         r#"SELECT auth.open_grant($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::inet, $13) AS "outcome!""#,
@@ -100,8 +100,8 @@ pub async fn open(
         &grant.salt,
         grant.code_secs,
         grant.consents,
-        asker.address_text(),
-        asker.agent,
+        from.address_text(),
+        from.agent,
     )
     .fetch_one(db)
     .await?;
@@ -190,11 +190,7 @@ pub struct Shown<'a> {
 }
 
 /// Gives a client what its code stands for, once.
-pub async fn redeem(
-    db: &PgPool,
-    shown: &Shown<'_>,
-    asker: &Asker,
-) -> sqlx::Result<Option<Granted>> {
+pub async fn redeem(db: &PgPool, shown: &Shown<'_>, from: &Asker) -> sqlx::Result<Option<Granted>> {
     let row = sqlx::query_as!(
         Row,
         r#"SELECT outcome AS "outcome!", counter, salt, user_id, session_id, scopes, nonce, authenticated_at, amr, issued_at
@@ -204,8 +200,8 @@ pub async fn redeem(
         shown.client,
         shown.redirect_uri,
         shown.challenge,
-        asker.address_text(),
-        asker.agent,
+        from.address_text(),
+        from.agent,
     )
     .fetch_one(db)
     .await?;
@@ -229,7 +225,7 @@ pub async fn refresh(
     (grant, counter): (Uuid, i32),
     client: &str,
     grace: Duration,
-    asker: &Asker,
+    from: &Asker,
 ) -> sqlx::Result<Option<Granted>> {
     let row = sqlx::query_as!(
         Row,
@@ -239,8 +235,8 @@ pub async fn refresh(
         client,
         counter,
         grace.as_secs_f64(),
-        asker.address_text(),
-        asker.agent,
+        from.address_text(),
+        from.agent,
     )
     .fetch_one(db)
     .await?;

@@ -46,7 +46,7 @@ struct Tokens {
 /// `POST /oauth2/token`.
 pub async fn issue(
     State(app): State<App>,
-    asker: Asker,
+    from: Asker,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Refused> {
@@ -69,8 +69,8 @@ pub async fn issue(
         ));
     }
     let tokens = match grant_type {
-        GrantType::Code => by_code(&app, &client, &form, &asker).await?,
-        GrantType::Refresh => by_refresh(&app, &client, &form, &asker).await?,
+        GrantType::Code => by_code(&app, &client, &form, &from).await?,
+        GrantType::Refresh => by_refresh(&app, &client, &form, &from).await?,
         GrantType::Itself => by_itself(&app, &client, &form)?,
     };
     Ok((NOT_KEPT, Json(tokens)).into_response())
@@ -103,7 +103,7 @@ async fn by_code(
     app: &App,
     client: &Client,
     form: &Params,
-    asker: &Asker,
+    from: &Asker,
 ) -> Result<Tokens, Refused> {
     let missing = |what| Refused::new("invalid_request", format!("{what} is missing"));
     let code = form.one("code")?.ok_or_else(|| missing("code"))?;
@@ -120,7 +120,7 @@ async fn by_code(
         redirect_uri,
         challenge: challenge.as_deref(),
     };
-    let granted = store::redeem(app.db.pool(), &shown, asker).await?;
+    let granted = store::redeem(app.db.pool(), &shown, from).await?;
     let granted = granted.ok_or_else(Refused::grant)?;
     let scopes = Scopes::read(&granted.scopes);
     make(app, client, &granted, &scopes)
@@ -156,7 +156,7 @@ async fn by_refresh(
     app: &App,
     client: &Client,
     form: &Params,
-    asker: &Asker,
+    from: &Asker,
 ) -> Result<Tokens, Refused> {
     let missing = || Refused::new("invalid_request", "refresh_token is missing");
     let text = form.one("refresh_token")?.ok_or_else(missing)?;
@@ -170,7 +170,7 @@ async fn by_refresh(
     let asked = form.one("scope")?.map(Scopes::parse);
     let (grant, grace) = (token.session.uuid(), app.config.refresh_grace);
     let shown = (grant, token.counter);
-    let granted = store::refresh(app.db.pool(), shown, &client.id, grace, asker).await?;
+    let granted = store::refresh(app.db.pool(), shown, &client.id, grace, from).await?;
     let granted = granted.ok_or_else(Refused::grant)?;
     let all = Scopes::read(&granted.scopes);
     let scopes = asked.unwrap_or_else(|| all.clone());

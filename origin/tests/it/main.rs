@@ -27,6 +27,7 @@ mod migrations;
 mod moving_in;
 mod oidc_authorize;
 mod oidc_flow;
+mod oidc_grants;
 mod oidc_session;
 mod oidc_token;
 mod outage;

@@ -151,10 +151,10 @@ async fn hear(listener: &TcpListener, status: u16) -> String {
         let mut bytes = [0; 4_096];
         let read = stream.read(&mut bytes).await.expect("bytes");
         heard.push_str(&String::from_utf8_lossy(&bytes[..read]));
-        let Some((head, body)) = heard.split_once("\r\n\r\n") else {
+        let Some((fields, body)) = heard.split_once("\r\n\r\n") else {
             continue;
         };
-        let length = head.lines().find_map(|line| {
+        let length = fields.lines().find_map(|line| {
             let (name, value) = line.split_once(": ")?;
             name.eq_ignore_ascii_case("content-length")
                 .then(|| value.parse::<usize>().ok())?

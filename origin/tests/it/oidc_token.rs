@@ -2,8 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use base64ct::{Base64UrlUnpadded, Encoding};
-use chrono::Utc;
-use origin::oidc::GrantType;
+use origin::{oidc::GrantType, rim};
 use serde_json::{Value, json};
 use shared::jwks::SigningKey;
 use sqlx::PgPool;
@@ -19,7 +18,7 @@ use crate::{
     support::{Answer, Origin, count, text},
 };
 
-async fn start(db: &PgPool) -> (Origin, Tab, Party) {
+pub async fn start(db: &PgPool) -> (Origin, Tab, Party) {
     let origin = Origin::start_with(db, &["--refresh-grace=0s"]).await;
     origin.register(ADA).await;
     let tab = Tab::sign_in(&origin, ADA).await;
@@ -27,11 +26,11 @@ async fn start(db: &PgPool) -> (Origin, Tab, Party) {
     (origin, tab, party)
 }
 
-async fn userinfo(origin: &Origin, access: &str) -> u16 {
+pub async fn userinfo(origin: &Origin, access: &str) -> u16 {
     origin.get("/oauth2/userinfo", access).await.status.as_u16()
 }
 
-async fn refresh(origin: &Origin, party: &Party, token_text: &str) -> Answer {
+pub async fn refresh(origin: &Origin, party: &Party, token_text: &str) -> Answer {
     token(origin, &party.refreshing(token_text)).await
 }
 
@@ -187,7 +186,7 @@ async fn a_client_may_sign_who_it_is_once(db: PgPool) {
     };
     let party = Party::add(&db, "signs", spec).await;
     let good = json!({
-        "iss": "signs", "sub": "signs", "aud": HOME, "jti": "1", "exp": Utc::now().timestamp() + 60,
+        "iss": "signs", "sub": "signs", "aud": HOME, "jti": "1", "exp": rim::now().timestamp() + 60,
     });
     let assertion = |claims: &Value, key: &SigningKey| {
         let text = shared::jwt::sign_text("JWT", &claims.to_string(), key);
@@ -202,8 +201,8 @@ async fn a_client_may_sign_who_it_is_once(db: PgPool) {
         ("sub", json!("rp")),
         ("aud", json!("https://evil.test")),
         ("aud", json!("rp")),
-        ("exp", json!(Utc::now().timestamp() - 60)),
-        ("exp", json!(Utc::now().timestamp() + 3600)),
+        ("exp", json!(rim::now().timestamp() - 60)),
+        ("exp", json!(rim::now().timestamp() + 3600)),
         ("jti", json!("")),
     ] {
         let mut claims = good.clone();
@@ -404,103 +403,4 @@ async fn userinfo_takes_a_relying_partys_token_alone(db: PgPool) {
     let fields = with(Vec::new(), "access_token", Some(&tokens.access));
     let answer = post(&origin, "/oauth2/userinfo", &[], &fields).await;
     assert_eq!(answer.body, json!({"sub": tab.person.id}));
-}
-
-/// Each route that wants a person's token, as the edge has them.
-fn routes() -> Vec<(String, String)> {
-    let policy: toml::Table = include_str!("../../../policy.toml")
-        .parse()
-        .expect("a policy");
-    let routes = policy["routes"].as_array().expect("routes").iter();
-    routes
-        .filter(|route| route.get("auth").is_some() && route.get("serve").is_none())
-        .flat_map(|route| {
-            let path = route["path"].as_str().expect("a path");
-            let path = path.replace("{hold}", HOLD).replace(['{', '}'], "");
-            let methods = route["methods"].as_array().expect("methods").iter();
-            methods
-                .map(|method| (method.as_str().expect("text").to_owned(), path.clone()))
-                .collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-const HOLD: &str = "0197a7c2-0000-7000-8000-000000000000";
-
-#[sqlx::test(migrator = "origin::MIGRATOR")]
-async fn a_relying_partys_token_is_never_the_account(db: PgPool) {
-    let (origin, tab, party) = start(&db).await;
-    let tokens = party.tokens(&origin, &tab, "openid profile email").await;
-    let routes = routes();
-    assert!(routes.len() > 30, "{routes:?}");
-    for (method, path) in routes {
-        for token in [&tokens.access, &tokens.id] {
-            let method = method.parse().expect("a method");
-            let answer = origin.call(method, &path, token, &json!({})).await;
-            // Where a service key asks, nobody looks at a token.
-            let code = text(&answer.body["code"]);
-            let codes = ["INVALID_TOKEN", "INVALID_SERVICE_KEY"];
-            assert!(codes.contains(&&*code), "{path}: {answer:?}");
-            answer.is_problem(401, &code);
-        }
-    }
-    let body = json!({"token": tokens.access});
-    let answer = origin.post("/api/v1/auth/validate", None, &body).await;
-    assert_eq!(answer.body["valid"], false);
-}
-
-#[sqlx::test(migrator = "origin::MIGRATOR")]
-async fn a_grant_ends_with_the_browsers_session_unless_it_is_for_later(db: PgPool) {
-    let (origin, tab, party) = start(&db).await;
-    let bound = party.tokens(&origin, &tab, "openid").await;
-    let offline = party.tokens(&origin, &tab, "openid offline_access").await;
-    let code = party.code(&origin, &tab).await;
-    let answer = origin
-        .post("/api/v1/auth/logout", Some(&tab.person.access), &json!({}))
-        .await;
-    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    assert_eq!(userinfo(&origin, &bound.access).await, 401);
-    is_refused(
-        &refresh(&origin, &party, &bound.refresh).await,
-        400,
-        "invalid_grant",
-    );
-    is_refused(
-        &token(&origin, &party.exchange(&code)).await,
-        400,
-        "invalid_grant",
-    );
-    assert_eq!(userinfo(&origin, &offline.access).await, 200);
-    let offline = Tokens::of(&refresh(&origin, &party, &offline.refresh).await);
-
-    // Whatever ends every session ends that, too.
-    let again = Tab::sign_in(&origin, ADA).await;
-    origin
-        .post(
-            "/api/v1/auth/logout-all",
-            Some(&again.person.access),
-            &json!({}),
-        )
-        .await;
-    assert_eq!(userinfo(&origin, &offline.access).await, 401);
-    is_refused(
-        &refresh(&origin, &party, &offline.refresh).await,
-        400,
-        "invalid_grant",
-    );
-
-    let last = Tab::sign_in(&origin, ADA).await;
-    let kept = party.tokens(&origin, &last, "openid offline_access").await;
-    sqlx::query("UPDATE auth.users SET status = 'banned'")
-        .execute(&db)
-        .await
-        .expect("banned");
-    assert_eq!(userinfo(&origin, &kept.access).await, 401);
-    is_refused(
-        &refresh(&origin, &party, &kept.refresh).await,
-        400,
-        "invalid_grant",
-    );
-    let url = location(&authorize(&origin, Some(&last), &party.request()).await);
-    assert_eq!((url.path(), param(&url, "code")), ("/sign-in", None));
 }

@@ -77,6 +77,7 @@ pub enum Alg {
 
 impl Alg {
     /// What the database's text stands for.
+    #[must_use]
     pub fn parse(text: &str) -> Self {
         if text == "RS256" {
             Self::Rs256
@@ -111,6 +112,7 @@ pub enum GrantType {
 
 impl GrantType {
     /// As the wire and the registry write it.
+    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Code => "authorization_code",
