@@ -156,7 +156,7 @@ fn leave(app: &App, asked: &Asked) -> Response {
         Some(uri) => pages::go(uri),
         None => pages::note("You are signed out", "You may close this page."),
     };
-    let cookie = cookie::clear(&app.config.public_url);
+    let cookie = cookie::clear(&app.config);
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
