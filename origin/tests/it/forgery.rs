@@ -262,13 +262,21 @@ async fn no_call_is_forgotten(db: PgPool) {
             open.push(format!("{method} {path}"));
         }
     }
-    assert_eq!(
-        open,
-        [
-            "POST /api/v1/auth/oauth/{provider}/callback",
-            "POST /api/v1/webhooks/stripe",
-        ]
-    );
+    // What relying parties ask looks at no cookie, or only leads to the GET of the same.
+    let asked = [
+        "authorize",
+        "token",
+        "userinfo",
+        "introspect",
+        "revoke",
+        "logout",
+    ];
+    let bases = ["/oauth2", "/api/auth/oauth2", "/api/oidc"];
+    let of = |base: &str| asked.map(|name| format!("POST {base}/{name}"));
+    let mut expected = vec!["POST /api/v1/auth/oauth/{provider}/callback".to_owned()];
+    expected.extend(bases.into_iter().flat_map(of));
+    expected.push("POST /api/v1/webhooks/stripe".to_owned());
+    assert_eq!(open, expected);
 }
 
 /// Waits until a sign-in from an app's page is answered so.

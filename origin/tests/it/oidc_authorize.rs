@@ -169,6 +169,12 @@ async fn whatever_else_is_wrong_the_client_is_told(db: PgPool) {
         let fields = with(party.request(), name, value);
         is_sent_back(&authorize(&origin, Some(&tab), &fields).await, error);
     }
+    let unbound = with(party.request(), "code_challenge", None);
+    let unbound = with(unbound, "code_challenge_method", None);
+    is_sent_back(
+        &authorize(&origin, Some(&tab), &unbound).await,
+        "invalid_request",
+    );
     let mut twice = party.request();
     twice.push(("nonce".to_owned(), "another".to_owned()));
     is_sent_back(

@@ -9,10 +9,7 @@ use sqlx::PgPool;
 use zeroize::Zeroizing;
 
 use crate::{
-    oidc_flow::{
-        ADA, Fields, HOME, Party, Spec, Tokens, authorize, is_refused, location, param, post,
-        token, with,
-    },
+    oidc_flow::{ADA, Fields, HOME, Party, Spec, Tokens, is_refused, post, token, with},
     revocations::claims,
     session_to_token::Tab,
     support::{Answer, Origin, count, text},
