@@ -10,7 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use shared::revocations::PATH;
 
+/// As the origin tells it.
+const NOTHING_REVOKED: &str =
+    r#"{"cursor":0,"more":false,"ageMillis":0,"floor":0,"revocations":[]}"#;
 /// How many connections ask at once.
 const CONNECTIONS: usize = 16;
 
@@ -199,8 +203,8 @@ pub fn upload(address: &str, path: &str, token: &str, size: usize) -> Result<f64
     Ok(f64::from(u32::try_from(size)?) / begun.elapsed().as_secs_f64())
 }
 
-/// Answers key sets with `jwks` and everything else with a small JSON, for ever; returns its
-/// address.
+/// Answers key sets with `jwks`, feeds with no revocation, and everything else with a small JSON, for
+/// ever; returns its address.
 pub fn serve_origin(jwks: String) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
@@ -233,11 +237,11 @@ fn answer_all(mut stream: TcpStream, jwks: &str) -> Result<()> {
                 left -= count;
             }
         }
-        let is_jwks = head
-            .split(' ')
-            .nth(1)
-            .is_some_and(|path| path.ends_with("/jwks"));
-        let body = if is_jwks { jwks } else { r#"{"balance":0}"# };
+        let body = match head.split(' ').nth(1) {
+            Some(path) if path.ends_with("/jwks") => jwks,
+            Some(path) if path.starts_with(PATH) => NOTHING_REVOKED,
+            _ => r#"{"balance":0}"#,
+        };
         let length = body.len();
         write!(
             stream,
