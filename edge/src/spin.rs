@@ -367,15 +367,7 @@ impl Redis {
             if !decision.admitted {
                 return Ok(Some(decision));
             }
-            let before = state.map(|tat| tat.to_string()).unwrap_or_default();
-            let swap = [
-                gcra::SWAP.to_owned(),
-                "1".to_owned(),
-                name.clone(),
-                before,
-                decision.tat.to_string(),
-                quota.period_secs.to_string(),
-            ];
+            let swap = gcra::swap(&name, state, decision.tat, quota);
             let swap = swap.map(|text| RedisParameter::Binary(text.into_bytes()));
             let there = connection.execute("EVAL", swap).await.map_err(said)?;
             match there.first() {

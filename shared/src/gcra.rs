@@ -18,6 +18,19 @@ pub const SWAP: &str = "local there = redis.call('GET', KEYS[1]) or ''
     redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
     return false";
 
+/// What `EVAL` is given to do that: the script, how many names it has, the name, and the rest.
+#[must_use]
+pub fn swap(name: &str, before: Option<i64>, after: i64, quota: Quota) -> [String; 6] {
+    [
+        SWAP.to_owned(),
+        "1".to_owned(),
+        name.to_owned(),
+        before.map(|tat| tat.to_string()).unwrap_or_default(),
+        after.to_string(),
+        quota.period_secs.to_string(),
+    ]
+}
+
 /// So many, in so many seconds.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]

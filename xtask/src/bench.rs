@@ -3,6 +3,7 @@
 //! Figures are only worth something side by side: all contestants run at once and take turns,
 //! and of several rounds the median counts. A goal is a ratio, which holds on a noisy machine.
 
+mod code_flow;
 mod edge;
 mod ledger;
 mod limits;
@@ -26,7 +27,7 @@ pub enum Bench {
     /// The origin's ledger over HTTP on a Postgres of its own: throughput, latency, and whether
     /// every credit is accounted for
     Ledger(Options),
-    /// Signing in beside bare argon2, and keeping a session beside better-auth
+    /// Signing in beside bare argon2, keeping a session beside better-auth, and relying parties
     SignIn(Options),
 }
 

@@ -4,5 +4,6 @@
 //! Pictures of the pages are in `target/screens`.
 
 mod parties;
+mod people;
 mod rig;
 mod synapse;

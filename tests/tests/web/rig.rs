@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::{Answer, Client, Issuer, root};
 use tokio::process::Command;
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 
 /// Somebody who has an account, and has signed in as a program.
 pub struct Person {
@@ -19,7 +19,7 @@ pub struct Person {
 impl Person {
     pub async fn sign_up() -> Result<Self> {
         let edge = Client::of_stack();
-        let email = format!("ada-{}@example.org", Issuer::new("", 0).claims().sub);
+        let email = new_address();
         let body = json!({"email": email, "password": PASSWORD, "name": "Ada"});
         let registered = Answer::to(edge.post("/api/v1/auth/register").json(&body)).await?;
         assert_eq!(registered.status, 201, "{registered:?}");
@@ -38,6 +38,11 @@ impl Person {
     pub fn visit(&self, url: &str, back: &str, name: &str) -> Value {
         json!({"url": url, "back": back, "email": self.email, "password": PASSWORD, "name": name})
     }
+}
+
+/// An address that nobody has yet.
+pub fn new_address() -> String {
+    format!("ada-{}@example.org", Issuer::new("", 0).claims().sub)
 }
 
 /// A script of this folder, under the Node of `node_modules`.

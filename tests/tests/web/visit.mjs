@@ -1,7 +1,7 @@
 // Goes to a relying party's address as somebody who is not signed in yet, signs in, agrees where that is
 // asked, and says where the browser ends up: `visit.mjs '{url, back, email, password, name}'`.
 import { createServer } from "node:http";
-import { launch, look, open, press, signIn } from "./browser.mjs";
+import { launch, look, open, signIn } from "./browser.mjs";
 
 const { url, back, email, password, name } = JSON.parse(process.argv[2]);
 const { port, pathname } = new URL(back);
@@ -20,15 +20,19 @@ try {
   const page = await open(browser);
   await page.goto(url);
   await signIn(page, email, password);
-  let isBack = false;
-  arrived.then(() => (isBack = true));
   // Not every party asks, and Synapse asks by itself.
-  for (const button of ["Allow", "Continue"]) {
-    const asks = page.getByText(button, { exact: true });
-    if (isBack || (await asks.count()) === 0) continue;
-    if (button === "Allow") await look(page, `consent-${name}`);
-    if (button === "Allow") await press(page, button);
-    else await asks.click();
+  let asking = [
+    page.getByRole("button", { name: "Allow", exact: true }),
+    page.getByRole("link", { name: "Continue", exact: true }),
+  ];
+  for (;;) {
+    const never = new Promise(() => {});
+    const asks = asking.map((step) => step.waitFor().then(() => step, () => never));
+    const step = await Promise.race([arrived.then(() => undefined), ...asks]);
+    if (!step) break;
+    if (step === asking[0]) await look(page, `consent-${name}`);
+    asking = asking.filter((other) => other !== step);
+    await step.click();
   }
   console.log(JSON.stringify({ url: await arrived }));
 } finally {

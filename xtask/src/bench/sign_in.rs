@@ -19,8 +19,8 @@ use sqlx::{PgPool, raw_sql};
 use tokio::task::{block_in_place, yield_now};
 
 use super::{
-    Figure, Goal,
-    load::{Connection, get, header, open, post, together},
+    Figure, Goal, code_flow,
+    load::{Answer, Connection, get, header, open, post, together},
     median,
 };
 use crate::{
@@ -95,6 +95,7 @@ impl Field {
         command.env("REFRESH_GRACE", "0s").env("RUST_LOG", "warn");
         let mut origin = Child::start("origin", command, Signal::SIGTERM, data_dir)?;
         origin.answers(&origin::ready_url(ours)).await?;
+        code_flow::register(&program, &database_url).await?;
 
         let server = database_url.strip_suffix("postgres");
         let mut command = tools::node_tool("node");
@@ -130,7 +131,7 @@ impl Field {
 }
 
 async fn run(field: &Field, within: Duration) -> Result<Vec<Figure>> {
-    let mut rounds: [Vec<f64>; 6] = Default::default();
+    let mut rounds: [Vec<f64>; 7] = Default::default();
     let mut ours = block_in_place(|| Ours::sign_up(&field.ours))?;
     let mut theirs = block_in_place(|| Theirs::sign_up(&field.theirs))?;
     for number in 1..=ROUNDS {
@@ -145,13 +146,22 @@ async fn run(field: &Field, within: Duration) -> Result<Vec<Figure>> {
                 theirs.session(within, "")?,
                 ours.validate(within)?,
                 theirs.session(within, "?disableRefresh=true")?,
+                ours.code_flow(within)?,
             ])
         })?;
         for (round, value) in rounds.iter_mut().zip(measured) {
             round.push(value);
         }
     }
-    let [raw, login, refresh, their_refresh, validate, their_look] = rounds.map(median);
+    let [
+        raw,
+        login,
+        refresh,
+        their_refresh,
+        validate,
+        their_look,
+        flows,
+    ] = rounds.map(median);
     let (longest, turned_away) = block_in_place(|| ours.crowd())?;
     eprintln!("of {CROWD} at once, {turned_away} were told to come back");
     let mut figures = vec![
@@ -175,6 +185,13 @@ async fn run(field: &Field, within: Duration) -> Result<Vec<Figure>> {
             validate,
             ("better-auth, get-session", their_look),
             None,
+        ),
+        figure(
+            "code flow of a relying party",
+            "a second",
+            flows,
+            ("least", code_flow::LEAST_A_SECOND),
+            Some(Goal::AtLeast(1.0)),
         ),
         figure(
             "500 sign in at once, the longest",
@@ -279,6 +296,7 @@ struct Person {
     email: String,
     access: String,
     refresh: String,
+    cookie: String,
 }
 
 impl Person {
@@ -287,8 +305,11 @@ impl Person {
         post("/api/v1/auth/login", &body)
     }
 
-    fn take(&mut self, answer: &[u8]) -> Result<()> {
-        let tokens: Value = serde_json::from_slice(answer)?;
+    fn take(&mut self, answer: &Answer<'_>) -> Result<()> {
+        let tokens: Value = serde_json::from_slice(answer.body)?;
+        if let Some(cookie) = code_flow::cookie(answer.head) {
+            cookie.clone_into(&mut self.cookie);
+        }
         let text = |name: &str| tokens[name].as_str().map(str::to_owned);
         self.access = text("accessToken").context("an access token")?;
         self.refresh = text("refreshToken").context("a refresh token")?;
@@ -304,12 +325,13 @@ impl Ours {
                 email: format!("p{number}@example.org"),
                 access: String::new(),
                 refresh: String::new(),
+                cookie: String::new(),
             };
             let body = json!({"email": person.email, "password": PASSWORD});
             let request = post("/api/v1/auth/register", &body);
             connection.ask(request.as_bytes())?.ok()?;
             let answer = connection.ask(person.login().as_bytes())?.ok()?;
-            person.take(answer.body)?;
+            person.take(&answer)?;
             Ok(person)
         })?;
         Ok(Self {
@@ -326,7 +348,7 @@ impl Ours {
             within,
             |connection, person| {
                 let answer = connection.ask(person.login().as_bytes())?.ok()?;
-                person.take(answer.body)
+                person.take(&answer)
             },
         )
     }
@@ -341,7 +363,7 @@ impl Ours {
                 let request = post("/api/v1/auth/refresh", &body);
                 let answer = connection.ask(request.as_bytes())?.ok()?;
                 let before = person.refresh.clone();
-                person.take(answer.body)?;
+                person.take(&answer)?;
                 ensure!(person.refresh != before, "a refresh did not rotate");
                 Ok(())
             },
@@ -361,6 +383,15 @@ impl Ours {
                 ensure!(validity["valid"] == true, "{validity}");
                 Ok(())
             },
+        )
+    }
+
+    fn code_flow(&mut self, within: Duration) -> Result<f64> {
+        again_and_again(
+            &mut self.connections,
+            &mut self.people,
+            within,
+            |connection, person| code_flow::go_through(connection, &person.cookie),
         )
     }
 
