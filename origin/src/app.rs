@@ -160,6 +160,7 @@ pub fn router(app: App) -> Router {
         .merge(credits::router())
         .merge(payments::router())
         .merge(export::router())
+        .merge(pages::router())
         .route_layer(middleware::from_fn_with_state(app.clone(), forgery::guard))
         // What other sites' servers and pages are to send, and what is for the edges alone.
         .merge(oidc::endpoints())

@@ -114,7 +114,8 @@ impl From<db::NotWriting> for Error {
 }
 
 impl Error {
-    fn problem(&self) -> Problem {
+    /// What clients are told of it.
+    pub fn problem(&self) -> Problem {
         match self {
             Self::Account(error) => account(error),
             Self::Session(error) => session(error),

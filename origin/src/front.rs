@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, info_span};
 use uuid::Uuid;
 
-use crate::{accounts::DeviceId, app::App, door, error::Error, rim};
+use crate::{accounts::DeviceId, app::App, door, error::Error, pages::Looking, rim};
 
 /// No answer takes longer, and no wait in it either.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -74,6 +74,7 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
     };
     request.extensions_mut().insert(client);
 
+    let looking = Looking::of(&app, &request);
     let answer = async {
         vouched?;
         let response = timeout(DEADLINE, next.run(request))
@@ -86,14 +87,20 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
         .instrument(span)
         .await
         .unwrap_or_else(axum::response::IntoResponse::into_response);
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        let body =
-            serde_json::to_vec(&problem.instance(&request_id)).expect("a problem is plain JSON");
-        *response.body_mut() = Body::from(body);
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(problem::CONTENT_TYPE),
-        );
+    match (response.extensions_mut().remove::<Problem>(), looking) {
+        (Some(problem), Some(looking)) => {
+            response = looking.tell(&app, response, &problem, &request_id);
+        }
+        (Some(problem), None) => {
+            let problem = problem.instance(&request_id);
+            let body = serde_json::to_vec(&problem).expect("a problem is plain JSON");
+            *response.body_mut() = Body::from(body);
+            response.headers_mut().insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(problem::CONTENT_TYPE),
+            );
+        }
+        (None, _) => {}
     }
     if let Ok(request_id) = HeaderValue::try_from(request_id) {
         response.headers_mut().insert(proof::REQUEST_ID, request_id);

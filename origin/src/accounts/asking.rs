@@ -42,11 +42,16 @@ pub async fn magic_link(
     Body(wish): Body<AskForMail>,
 ) -> Result<impl IntoResponse, Failure> {
     let answer = ask(&app, Purpose::Magic, &wish).await?;
-    let cookie = Deed::Asked(&wish.email.normalised()).remember(&app, rim::now());
-    Ok(([(header::SET_COOKIE, cookie)], answer))
+    Ok(([(header::SET_COOKIE, has_asked(&app, &wish))], answer))
 }
 
-async fn ask(app: &App, purpose: Purpose, wish: &AskForMail) -> Result<Json<Asked>, Failure> {
+/// The `Set-Cookie` by which a browser is known for the one that asked.
+pub fn has_asked(app: &App, wish: &AskForMail) -> String {
+    Deed::Asked(&wish.email.normalised()).remember(app, rim::now())
+}
+
+/// Asks for a link of this kind.
+pub async fn ask(app: &App, purpose: Purpose, wish: &AskForMail) -> Result<Json<Asked>, Failure> {
     let mail = app.mail()?;
     let page = allowed(app, wish.redirect_to.as_ref()).await?;
     let kind = Kind::Link(purpose);

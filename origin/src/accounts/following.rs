@@ -18,7 +18,7 @@ use crate::{
     apps,
     error::Error as Failure,
     links::{self, Holder, Purpose},
-    pages::{self, By, Note},
+    pages::{By, Reader},
 };
 
 use super::Error;
@@ -71,8 +71,14 @@ impl Followed {
         }
     }
 
-    /// Says that it is done, and leads on.
-    pub fn done(&self, by: By, message: &'static str) -> Response {
+    /// Says that it is done, to a program or by a page with this title, and leads on.
+    pub fn done(
+        &self,
+        app: &App,
+        reader: &Reader,
+        by: By,
+        (message, title): (&'static str, &str),
+    ) -> Response {
         let leads_to = self.leads_to.as_ref();
         let done = Json(Done {
             success: true,
@@ -84,21 +90,20 @@ impl Followed {
                 let there = [(header::LOCATION, url.as_str())];
                 (StatusCode::SEE_OTHER, there, done).into_response()
             }
-            (By::Page, leads_to) => {
-                let note = Note {
-                    title: message,
-                    says: "You can close this page.",
-                };
-                pages::lead(leads_to, Vec::new(), &note)
-            }
+            (By::Page, None) => reader.sign_in_next(title),
+            (By::Page, leads_to) => reader.lead(app, leads_to, title),
         }
     }
 }
 
 /// An answer for whoever asked: a link that is good no more has a page too.
-pub fn tell(by: By, answer: Result<Response, Failure>) -> Result<Response, Failure> {
+pub fn tell(
+    reader: &Reader,
+    by: By,
+    answer: Result<Response, Failure>,
+) -> Result<Response, Failure> {
     match answer {
-        Err(Failure::Account(Error::InvalidLink)) if by == By::Page => Ok(pages::gone()),
+        Err(Failure::Account(Error::InvalidLink)) if by == By::Page => Ok(reader.gone()),
         answer => answer,
     }
 }

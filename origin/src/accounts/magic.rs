@@ -12,7 +12,7 @@ use crate::{
     error::Error as Failure,
     front::Client,
     links::Purpose,
-    pages::{self, By, Form, Posted},
+    pages::{By, Form, Posted, Reader},
     rim,
 };
 
@@ -29,30 +29,19 @@ use super::{
 const PROVED_BY: [&str; 1] = ["mca"];
 
 /// `GET /auth/magic-link/verify`.
-pub async fn page(State(app): State<App>, link: Link) -> Result<Response, Failure> {
+pub async fn page(State(app): State<App>, reader: Reader, link: Link) -> Result<Response, Failure> {
     let token = token(link);
     let answer = async {
         let followed = Followed::find(&app, Purpose::Magic, &token).await?;
-        let says = format!(
-            "You will be signed in as {}, in this browser.",
-            followed.holder.user.email
-        );
-        let form = Form {
-            title: "Sign in",
-            says: &says,
-            mistake: None,
-            action: Purpose::Magic.path(),
-            token: &token,
-            password: None,
-            button: "Sign in",
-        };
-        Ok(pages::show(
-            StatusCode::OK,
-            &form,
-            followed.leads_to.as_ref(),
-        ))
+        let words = reader.words;
+        let form = Form::new(Purpose::Magic.path(), words.sign_in.button);
+        let page = reader
+            .page(words.sign_in.title)
+            .says((words.links.magic_says)(&followed.holder.user.email))
+            .form(form.hidden("token", token.as_str()));
+        Ok(reader.show(StatusCode::OK, &page, followed.leads_to.as_ref()))
     };
-    tell(By::Page, answer.await)
+    tell(&reader, By::Page, answer.await)
 }
 
 /// `POST /auth/magic-link/verify`. That somebody wants this is shown by the button of our page, or by
@@ -62,6 +51,7 @@ pub async fn sign_in(
     State(app): State<App>,
     client: Client,
     headers: HeaderMap,
+    reader: Reader,
     Posted { body, by }: Posted<SignInByMail>,
 ) -> Result<Response, Failure> {
     let answer = async {
@@ -86,8 +76,8 @@ pub async fn sign_in(
         transaction.commit().await?;
         Ok(match by {
             By::Program => entry.into_response(),
-            By::Page => entry.on_page(followed.leads_to.as_ref()),
+            By::Page => entry.on_page(&app, &reader, followed.leads_to.as_ref()),
         })
     };
-    tell(by, answer.await)
+    tell(&reader, by, answer.await)
 }

@@ -20,14 +20,17 @@ mod sign_in;
 mod store;
 mod verification;
 
+pub use asking::{ask, has_asked};
 pub use device::DeviceId;
 pub use import::{Imported, import_users};
 pub use leaving::clear_words;
 pub use passwords::{NotHashed, Passwords};
+pub use profile::change as change_profile;
 pub use proof::{Shown, confirm, email_hash, normalised};
-pub use routes::router;
+pub use recovery::change as change_password;
+pub use routes::{by_password, register, router};
 pub use sign_in::{Arrival, Entry, enter};
-pub use store::{MOST_DEVICES, own, role, sweep_failures as sweep};
+pub use store::{MOST_DEVICES, has_password, own, profile, role, sweep_failures as sweep};
 
 /// Why an account could not be made or signed in to.
 #[derive(Debug, thiserror::Error)]

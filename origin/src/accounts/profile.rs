@@ -18,24 +18,34 @@ pub async fn show(State(app): State<App>, caller: Caller) -> Result<Json<Profile
     Ok(Json(store::profile(&mut transaction, caller.role).await?))
 }
 
-pub async fn change(
+pub async fn patch(
     State(app): State<App>,
     caller: Caller,
     client: Client,
     Body(body): Body<ChangeProfile>,
 ) -> Result<Json<Profile>, Failure> {
+    Ok(Json(change(&app, caller, &body, &client).await?))
+}
+
+/// Changes what somebody says of themselves.
+pub async fn change(
+    app: &App,
+    caller: Caller,
+    body: &ChangeProfile,
+    client: &Client,
+) -> Result<Profile, Failure> {
     let mut transaction = app.db.writing_as(caller.user).await?;
-    store::change_profile(&mut transaction, &body).await?;
+    store::change_profile(&mut transaction, body).await?;
     let session = Some(caller.session);
     sessions::record(
         &mut transaction,
         caller.user,
         session,
         "profile_changed",
-        &client,
+        client,
     )
     .await?;
     let profile = store::profile(&mut transaction, caller.role).await?;
     transaction.commit().await?;
-    Ok(Json(profile))
+    Ok(profile)
 }

@@ -20,7 +20,7 @@ use crate::{
     front::Client,
     links::{self, Purpose},
     mail::{self, Kind},
-    pages::{self, By, Form, PasswordField, Posted},
+    pages::{By, Field, Form, Posted, Reader},
     revocations,
     sessions::{self, Caller},
 };
@@ -29,56 +29,57 @@ use super::{
     Error, device,
     following::{Followed, Link, tell, token},
     guessing::Attempt,
-    passwords::Comparison,
+    passwords::{Comparison, NotHashed},
     proof::{self, Shown, normalised},
     store,
 };
 
 /// `GET /auth/reset-password`.
-pub async fn page(State(app): State<App>, link: Link) -> Result<Response, Failure> {
+pub async fn page(State(app): State<App>, reader: Reader, link: Link) -> Result<Response, Failure> {
     let token = token(link);
     let answer = async {
         let followed = Followed::find(&app, Purpose::Reset, &token).await?;
-        let says = format!(
-            "The new password of {}. Every device will be signed out.",
-            followed.holder.user.email
-        );
-        let form = Form {
-            title: "Set a new password",
-            says: &says,
-            mistake: None,
-            action: Purpose::Reset.path(),
-            token: &token,
-            password: Some(PasswordField {
-                name: "newPassword",
-                label: "New password, 8 characters or more",
-                autocomplete: "new-password",
-            }),
-            button: "Set password",
-        };
-        Ok(pages::show(
-            StatusCode::OK,
-            &form,
-            followed.leads_to.as_ref(),
-        ))
+        Ok(form(&reader, &followed, &token, StatusCode::OK, None))
     };
-    tell(By::Page, answer.await)
+    tell(&reader, By::Page, answer.await)
+}
+
+fn form(
+    reader: &Reader,
+    followed: &Followed,
+    token: &str,
+    status: StatusCode,
+    mistake: Option<&'static str>,
+) -> Response {
+    let words = &reader.words.links;
+    let label = reader.words.common.new_password;
+    let field = Field::password("newPassword", label, "new-password").mistake(mistake);
+    let form = Form::new(Purpose::Reset.path(), words.reset_button);
+    let page = reader
+        .page(words.reset)
+        .says((words.reset_says)(&followed.holder.user.email))
+        .form(form.hidden("token", token).field(field));
+    reader.show(status, &page, followed.leads_to.as_ref())
 }
 
 /// `POST /auth/reset-password`. Whoever can read the account's mail may; all that was open ends.
 pub async fn reset_password(
     State(app): State<App>,
     client: Client,
+    reader: Reader,
     Posted { body, by }: Posted<ResetPassword>,
 ) -> Result<Response, Failure> {
     let answer = async {
         // Nothing is hashed for a link that is no good.
         let mut followed = Followed::find(&app, Purpose::Reset, body.token.as_str()).await?;
-        let phc = app
-            .passwords
-            .hash(body.new_password)
-            .await
-            .map_err(Error::from)?;
+        let phc = match app.passwords.hash(body.new_password).await {
+            Err(NotHashed::TooCommon) if by == By::Page => {
+                let mistake = Some(reader.words.mistakes.common_password);
+                let (token, status) = (body.token.as_str(), StatusCode::UNPROCESSABLE_ENTITY);
+                return Ok(form(&reader, &followed, token, status, mistake));
+            }
+            hashed => hashed.map_err(Error::from)?,
+        };
         let user = followed.holder.user.id;
         let mut transaction = app.db.writing_as(user).await?;
         followed.take(&mut transaction).await?;
@@ -94,10 +95,11 @@ pub async fn reset_password(
         let cookie = device::meet_anew(&app, &mut transaction, user).await?;
         revocations::append_user(&mut transaction, user).await?;
         transaction.commit().await?;
-        let done = followed.done(by, "The new password is set");
+        let title = reader.words.links.is_reset;
+        let done = followed.done(&app, &reader, by, ("The new password is set", title));
         Ok((AppendHeaders([(header::SET_COOKIE, cookie)]), done).into_response())
     };
-    tell(by, answer.await)
+    tell(&reader, by, answer.await)
 }
 
 /// `POST /auth/change-password`.
@@ -107,7 +109,21 @@ pub async fn change_password(
     client: Client,
     Body(body): Body<ChangePassword>,
 ) -> Result<Json<Done>, Failure> {
-    let since = prove_password(&app, caller, body.current_password, &client).await?;
+    change(&app, caller, body, &client).await?;
+    Ok(Json(Done {
+        success: true,
+        message: "The password is changed",
+    }))
+}
+
+/// Sets another password for somebody who is signed in and shows the one it is.
+pub async fn change(
+    app: &App,
+    caller: Caller,
+    body: ChangePassword,
+    client: &Client,
+) -> Result<(), Failure> {
+    let since = prove_password(app, caller, body.current_password, client).await?;
     let phc = app
         .passwords
         .hash(body.new_password)
@@ -123,19 +139,16 @@ pub async fn change_password(
         sessions::revoke_others(&mut transaction, caller.session).await?;
     }
     tell_of_change(
-        &app,
+        app,
         &mut transaction,
         caller.user,
         "password_changed",
-        &client,
+        client,
     )
     .await?;
     revocations::append_user(&mut transaction, caller.user).await?;
     transaction.commit().await?;
-    Ok(Json(Done {
-        success: true,
-        message: "The password is changed",
-    }))
+    Ok(())
 }
 
 /// Somebody who is signed in shows that they know the password of their account, too. Guessing is as

@@ -40,12 +40,12 @@ use super::{
 /// The calls about accounts.
 pub fn router() -> Router<App> {
     Router::new()
-        .route("/api/v1/auth/register", post(register))
+        .route("/api/v1/auth/register", post(sign_up))
         .route("/api/v1/auth/login", post(login))
         .route("/api/v1/auth/account", delete(leaving::leave))
         .route(
             "/api/v1/auth/profile",
-            get(profile::show).patch(profile::change),
+            get(profile::show).patch(profile::patch),
         )
         .route(
             "/api/v1/auth/forgot-password",
@@ -74,11 +74,25 @@ pub fn router() -> Router<App> {
         )
 }
 
-async fn register(
+async fn sign_up(
     State(app): State<App>,
     client: Client,
     Body(body): Body<Register>,
 ) -> Result<impl IntoResponse, Failure> {
+    let (user, cookie) = register(&app, body, &client).await?;
+    Ok((
+        StatusCode::CREATED,
+        [(header::SET_COOKIE, cookie)],
+        Json(Registered { user }),
+    ))
+}
+
+/// Makes an account; gives the `Set-Cookie` by which its browser is known for the one that did.
+pub async fn register(
+    app: &App,
+    body: Register,
+    client: &Client,
+) -> Result<(User, String), Failure> {
     let phc = app
         .passwords
         .hash(body.password)
@@ -103,11 +117,11 @@ async fn register(
         bonus: usable.then_some(app.config.credits.credits_signup_bonus.thousandths()),
     };
     let page = match &body.source_app_url {
-        Some(link) => apps::page(&app, link.as_str()).await?,
+        Some(link) => apps::page(app, link.as_str()).await?,
         None => None,
     };
     let mut transaction = app.db.as_user(user.id).await?;
-    store::register(&mut transaction, &account, &client).await?;
+    store::register(&mut transaction, &account, client).await?;
     if !usable {
         let page = page.as_ref().map(Url::as_str);
         let kind = Kind::Link(Purpose::Verify);
@@ -117,12 +131,8 @@ async fn register(
     if let Some(mail) = &app.mail {
         mail.wake();
     }
-    let cookie = Deed::Registered(user.id).remember(&app, rim::now());
-    Ok((
-        StatusCode::CREATED,
-        [(header::SET_COOKIE, cookie)],
-        Json(Registered { user }),
-    ))
+    let cookie = Deed::Registered(user.id).remember(app, rim::now());
+    Ok((user, cookie))
 }
 
 async fn login(
@@ -131,9 +141,19 @@ async fn login(
     headers: HeaderMap,
     Body(body): Body<Login>,
 ) -> Result<Entry, Failure> {
+    by_password(&app, body, &headers, &client).await
+}
+
+/// Signs somebody in by their password.
+pub async fn by_password(
+    app: &App,
+    body: Login,
+    headers: &HeaderMap,
+    client: &Client,
+) -> Result<Entry, Failure> {
     let place = app.passwords.place().map_err(Error::from)?;
     let normalised = body.email.normalised();
-    let (attempt, account) = Attempt::begin(&app, &normalised, &headers, &client).await?;
+    let (attempt, account) = Attempt::begin(app, &normalised, headers, client).await?;
     let phc = account.as_ref().map(|account| account.phc.clone());
     let comparison = app.passwords.compare(place, body.password, phc).await;
     if !matches!(comparison, Ok(Comparison::Differs)) {
@@ -142,7 +162,7 @@ async fn login(
     let comparison = comparison.map_err(Error::from)?;
     let (Some(account), Comparison::Matches { rehashed, place }) = (&account, comparison) else {
         let user = account.map(|account| account.user.id);
-        store::record_failure(app.db.pool(), user, &client)
+        store::record_failure(app.db.pool(), user, client)
             .await
             .map_err(Error::from)?;
         return Err(Error::InvalidCredentials.into());
@@ -168,7 +188,7 @@ async fn login(
         device_name: body.device_name.as_ref(),
         remember: body.remember_me,
     };
-    let entry = enter(&app, &mut transaction, arrival, &client).await?;
+    let entry = enter(app, &mut transaction, arrival, client).await?;
     transaction.commit().await?;
     drop(place);
     Ok(entry)

@@ -15,7 +15,7 @@ use crate::{
     error::Error as Failure,
     front::Client,
     mail::{self, Kind},
-    pages::{self, Note},
+    pages::{self, Reader},
     revocations, second_factor,
     sessions::{self, NewSession},
 };
@@ -61,22 +61,14 @@ impl IntoResponse for Entry {
 impl Entry {
     /// The answer to the form of a page of ours: the browser has the session's cookie, and no use
     /// for tokens.
-    pub fn on_page(self, leads_to: Option<&Url>) -> Response {
+    pub fn on_page(self, app: &App, reader: &Reader, leads_to: Option<&Url>) -> Response {
         match self {
             Self::SignedIn(_, cookies) => {
-                let note = Note {
-                    title: "You are signed in",
-                    says: "You can close this page.",
-                };
-                pages::lead(leads_to, cookies, &note)
+                let answer = reader.lead(app, leads_to, reader.words.links.signed_in);
+                let half = pages::forget_half(app);
+                pages::with_cookies(cookies.into_iter().chain([half]), answer)
             }
-            Self::SecondStep(_) => {
-                let note = Note {
-                    title: "One more step",
-                    says: "This account has a second factor. Sign in from your app, which asks for it.",
-                };
-                pages::lead(None, Vec::new(), &note)
-            }
+            Self::SecondStep(asked) => pages::ask_for_code(app, reader, &asked, leads_to),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     error::Error as Failure,
     front::Client,
     links::Purpose,
-    pages::{self, By, Form, PasswordField, Posted},
+    pages::{By, Field, Form, Posted, Reader},
     rim, sessions,
 };
 
@@ -32,21 +32,16 @@ use super::{
 pub async fn page(
     State(app): State<App>,
     headers: HeaderMap,
+    reader: Reader,
     link: Link,
 ) -> Result<Response, Failure> {
     let token = token(link);
     let answer = async {
         let followed = Followed::find(&app, Purpose::Verify, &token).await?;
-        Ok(form(
-            &app,
-            &headers,
-            &followed,
-            &token,
-            StatusCode::OK,
-            None,
-        ))
+        let here = (&app, &headers, &reader);
+        Ok(form(here, &followed, &token, StatusCode::OK, None))
     };
-    tell(By::Page, answer.await)
+    tell(&reader, By::Page, answer.await)
 }
 
 /// `POST /auth/verify-email`.
@@ -54,29 +49,23 @@ pub async fn verify(
     State(app): State<App>,
     client: Client,
     headers: HeaderMap,
+    reader: Reader,
     Posted { body, by }: Posted<VerifyEmail>,
 ) -> Result<Response, Failure> {
     let answer = async {
         let mut followed = Followed::find(&app, Purpose::Verify, body.token.as_str()).await?;
         if let Err(refused) = insist(&app, &headers, &followed, body.password, &client).await {
+            let words = &reader.words.links;
             let (status, mistake) = match (by, &refused) {
                 (By::Page, Error::InvalidCredentials) => {
-                    (StatusCode::UNAUTHORIZED, "That is not the password.")
+                    (StatusCode::UNAUTHORIZED, words.wrong_password)
                 }
-                (By::Page, Error::OtherBrowser) => {
-                    (StatusCode::FORBIDDEN, "The password is needed here.")
-                }
+                (By::Page, Error::OtherBrowser) => (StatusCode::FORBIDDEN, words.password_needed),
                 _ => return Err(refused.into()),
             };
+            let here = (&app, &headers, &reader);
             let token = body.token.as_str();
-            return Ok(form(
-                &app,
-                &headers,
-                &followed,
-                token,
-                status,
-                Some(mistake),
-            ));
+            return Ok(form(here, &followed, token, status, Some(mistake)));
         }
         let user = followed.holder.user.id;
         let mut transaction = app.db.writing_as(user).await?;
@@ -85,9 +74,11 @@ pub async fn verify(
         proof::confirm(&app, &mut transaction, holder, Shown::ByRegistrant).await?;
         sessions::record(&mut transaction, user, None, "email_verified", &client).await?;
         transaction.commit().await?;
-        Ok(followed.done(by, "Your e-mail address is verified"))
+        let title = reader.words.links.verified;
+        let told = ("Your e-mail address is verified", title);
+        Ok(followed.done(&app, &reader, by, told))
     };
-    tell(by, answer.await)
+    tell(&reader, by, answer.await)
 }
 
 /// Insists that it is who registered: the browser shows it, or the password does.
@@ -117,31 +108,22 @@ async fn insist(
 }
 
 fn form(
-    app: &App,
-    headers: &HeaderMap,
+    (app, headers, reader): (&App, &HeaderMap, &Reader),
     followed: &Followed,
     token: &str,
     status: StatusCode,
-    mistake: Option<&str>,
+    mistake: Option<&'static str>,
 ) -> Response {
     let user = &followed.holder.user;
-    let registered_here = Deed::Registered(user.id).was_done(app, headers, rim::now());
-    let says = format!(
-        "{} will be the verified address of your account.",
-        user.email
-    );
-    let form = Form {
-        title: "Verify your e-mail address",
-        says: &says,
-        mistake,
-        action: Purpose::Verify.path(),
-        token,
-        password: (!registered_here).then_some(PasswordField {
-            name: "password",
-            label: "The password that you registered with",
-            autocomplete: "current-password",
-        }),
-        button: "Verify address",
-    };
-    pages::show(status, &form, followed.leads_to.as_ref())
+    let words = &reader.words.links;
+    let mut form = Form::new(Purpose::Verify.path(), words.verify_button).hidden("token", token);
+    if !Deed::Registered(user.id).was_done(app, headers, rim::now()) {
+        let field = Field::password("password", words.verify_password, "current-password");
+        form = form.field(field.mistake(mistake));
+    }
+    let page = reader
+        .page(words.verify)
+        .says((words.verify_says)(&user.email))
+        .form(form);
+    reader.show(status, &page, followed.leads_to.as_ref())
 }

@@ -12,7 +12,13 @@ use url::form_urlencoded;
 use uuid::Uuid;
 
 use crate::{
-    app::App, cookies, door, error::Error as Failure, forgery, front::Client as Asker, rim,
+    app::App,
+    cookies, door,
+    error::Error as Failure,
+    forgery,
+    front::Client as Asker,
+    pages::{Reader, go},
+    rim,
     sessions::cookie,
 };
 
@@ -45,10 +51,11 @@ pub async fn by_get(
     State(app): State<App>,
     from: Asker,
     headers: HeaderMap,
+    reader: Reader,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let query = query.unwrap_or_default();
-    let asked = match read(&app, &query).await? {
+    let asked = match read(&app, &reader, &query).await? {
         Ok(asked) => asked,
         Err(answer) => return Ok(answer),
     };
@@ -58,33 +65,45 @@ pub async fn by_get(
         None => None,
     };
     let (Some(cookie), Some(browser)) = (cookie, browser) else {
-        return Ok(sign_in(&app, &asked, &query, false));
+        return Ok(sign_in(&app, &reader, &asked, &query, false));
     };
     if wants_sign_in(&app, &asked, &browser, &query) {
-        return Ok(sign_in(&app, &asked, &query, true));
+        return Ok(sign_in(&app, &reader, &asked, &query, true));
     }
     if asked.ask.consent {
-        return Ok(consent(&app, &asked, &browser, &query));
+        return Ok(consent(&app, &reader, &asked, &browser, &query));
     }
-    answer(&app, &asked, &browser, (&cookie, &query, false), &from).await
+    answer(
+        &app,
+        &reader,
+        &asked,
+        &browser,
+        (&cookie, &query, false),
+        &from,
+    )
+    .await
 }
 
 /// `POST /oauth2/authorize`, which a client's page may send: no cookie comes with that, but with the `GET`
 /// of the same request (OpenID Connect Core 1.0 §3.1.2.1).
-pub async fn by_post(State(app): State<App>, request: Request) -> Result<Response, Failure> {
+pub async fn by_post(
+    State(app): State<App>,
+    reader: Reader,
+    request: Request,
+) -> Result<Response, Failure> {
     let body = door::read(request.into_body(), app.config.max_body_bytes).await?;
-    Ok(again_by_get("/oauth2/authorize", &body))
+    Ok(again_by_get(&reader, "/oauth2/authorize", &body))
 }
 
 /// The `GET` with the fields of a form.
-pub fn again_by_get(path: &str, form: &[u8]) -> Response {
+pub fn again_by_get(reader: &Reader, path: &str, form: &[u8]) -> Response {
     let query = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form_urlencoded::parse(form))
         .finish();
     if query.len() > MOST_BYTES {
-        return pages::mistake("It is too long.");
+        return pages::mistake(reader, reader.words.clients.too_long);
     }
-    pages::go(&format!("{path}?{query}"))
+    go(&format!("{path}?{query}"))
 }
 
 /// `POST /oauth2/consent`: somebody has pressed a button of our page.
@@ -92,6 +111,7 @@ pub async fn decide(
     State(app): State<App>,
     from: Asker,
     headers: HeaderMap,
+    reader: Reader,
     request: Request,
 ) -> Result<Response, Failure> {
     if !forgery::is_ours(&app, &headers) {
@@ -100,7 +120,7 @@ pub async fn decide(
     let body = door::read(request.into_body(), app.config.max_body_bytes).await?;
     let form = Params::parse(&body);
     let query = form.clear("request").unwrap_or_default().to_owned();
-    let asked = match read(&app, &query).await? {
+    let asked = match read(&app, &reader, &query).await? {
         Ok(asked) => asked,
         Err(answer) => return Ok(answer),
     };
@@ -110,26 +130,35 @@ pub async fn decide(
         None => None,
     };
     let (Some(cookie), Some(browser)) = (cookie, browser) else {
-        return Ok(sign_in(&app, &asked, &query, false));
+        return Ok(sign_in(&app, &reader, &asked, &query, false));
     };
     if wants_sign_in(&app, &asked, &browser, &query) {
-        return Ok(sign_in(&app, &asked, &query, true));
+        return Ok(sign_in(&app, &reader, &asked, &query, true));
     }
     let csrf = form.clear("csrf").unwrap_or_default();
     if moment(&app, CONSENT, &subject(&browser, &query), csrf).is_none() {
-        return Ok(consent(&app, &asked, &browser, &query));
+        return Ok(consent(&app, &reader, &asked, &browser, &query));
     }
     if form.clear("answer") != Some("yes") {
         let refused = ("access_denied", "the answer was no");
-        return Ok(refuse(&app, &asked.back, refused));
+        return Ok(refuse(&app, &reader, &asked.back, refused));
     }
-    answer(&app, &asked, &browser, (&cookie, &query, true), &from).await
+    answer(
+        &app,
+        &reader,
+        &asked,
+        &browser,
+        (&cookie, &query, true),
+        &from,
+    )
+    .await
 }
 
 /// Reads a request, or says what to answer.
-async fn read(app: &App, query: &str) -> Result<Result<Asked, Response>, Failure> {
+async fn read(app: &App, reader: &Reader, query: &str) -> Result<Result<Asked, Response>, Failure> {
+    let words = &reader.words.clients;
     if query.len() > MOST_BYTES {
-        return Ok(Err(pages::mistake("It is too long.")));
+        return Ok(Err(pages::mistake(reader, words.too_long)));
     }
     let params = Params::parse(query.as_bytes());
     let client = match params.clear("client_id") {
@@ -137,32 +166,33 @@ async fn read(app: &App, query: &str) -> Result<Result<Asked, Response>, Failure
         None => None,
     };
     let Some(client) = client else {
-        return Ok(Err(pages::mistake(
-            "The app that has sent you here is not registered. Nothing was told to it.",
-        )));
+        return Ok(Err(pages::mistake(reader, words.unknown)));
     };
     let Some(back) = Return::read(&params, &client) else {
-        return Ok(Err(pages::mistake(
-            "The app that has sent you here wants you back at an address that is not registered. Nothing was told to it.",
-        )));
+        return Ok(Err(pages::mistake(reader, words.wrong_address)));
     };
     Ok(match Ask::read(&params, &client) {
         Ok(ask) => Ok(Asked { client, back, ask }),
-        Err(wrong) => Err(refuse(app, &back, wrong)),
+        Err(wrong) => Err(refuse(app, reader, &back, wrong)),
     })
 }
 
-fn refuse(app: &App, back: &Return, (error, description): (&str, &str)) -> Response {
+fn refuse(
+    app: &App,
+    reader: &Reader,
+    back: &Return,
+    (error, description): (&str, &str),
+) -> Response {
     let fields = [("error", error), ("error_description", description)];
-    back.answer(&app.expect.issuer, &fields)
+    back.answer(reader, &app.expect.issuer, &fields)
 }
 
 /// Lets somebody sign in, and come back with the same request. Who is to do it `again` comes back with the
 /// time of this, under a MAC, so that only a later sign-in will do and none is asked for twice.
-fn sign_in(app: &App, asked: &Asked, query: &str, again: bool) -> Response {
+fn sign_in(app: &App, reader: &Reader, asked: &Asked, query: &str, again: bool) -> Response {
     if asked.ask.silent {
         let wrong = ("login_required", "nobody is signed in, or too long ago");
-        return refuse(app, &asked.back, wrong);
+        return refuse(app, reader, &asked.back, wrong);
     }
     let (bare, _) = parts(query);
     let mut back = format!("/oauth2/authorize?{bare}");
@@ -182,7 +212,7 @@ fn sign_in(app: &App, asked: &Asked, query: &str, again: bool) -> Response {
     if let Some(hint) = &asked.ask.login_hint {
         fields.push(("login_hint", hint.as_str()));
     }
-    pages::go(&pages::with_query("/sign-in", &fields))
+    go(&pages::with_query("/sign-in", &fields))
 }
 
 fn wants_sign_in(app: &App, asked: &Asked, browser: &Browser, query: &str) -> bool {
@@ -208,13 +238,14 @@ pub fn moment(app: &App, label: &[u8], subject: &[u8], mac: &str) -> Option<Date
     (rim::now() - at < PATIENCE).then_some(at)
 }
 
-fn consent(app: &App, asked: &Asked, browser: &Browser, query: &str) -> Response {
+fn consent(app: &App, reader: &Reader, asked: &Asked, browser: &Browser, query: &str) -> Response {
     if asked.ask.silent {
         let wrong = ("consent_required", "they were not asked yet");
-        return refuse(app, &asked.back, wrong);
+        return refuse(app, reader, &asked.back, wrong);
     }
     let csrf = csrf(app, CONSENT, &subject(browser, query));
     pages::consent(
+        reader,
         (&asked.client.name, &browser.email),
         &asked.ask.scopes,
         (query, &csrf),
@@ -236,6 +267,7 @@ pub fn subject(browser: &Browser, query: &str) -> Vec<u8> {
 /// Opens the grant, unless they are to be asked first.
 async fn answer(
     app: &App,
+    reader: &Reader,
     asked: &Asked,
     browser: &Browser,
     (cookie, query, consents): (&[u8; 32], &str, bool),
@@ -259,9 +291,11 @@ async fn answer(
     match store::open(app.db.pool(), cookie, &grant, from).await? {
         Opening::Opened => {
             let code = Base64UrlUnpadded::encode_string(&code);
-            Ok(asked.back.answer(&app.expect.issuer, &[("code", &code)]))
+            Ok(asked
+                .back
+                .answer(reader, &app.expect.issuer, &[("code", &code)]))
         }
-        Opening::Consent => Ok(consent(app, asked, browser, query)),
-        Opening::Ended => Ok(sign_in(app, asked, query, false)),
+        Opening::Consent => Ok(consent(app, reader, asked, browser, query)),
+        Opening::Ended => Ok(sign_in(app, reader, asked, query, false)),
     }
 }

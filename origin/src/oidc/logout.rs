@@ -4,7 +4,7 @@
 
 use axum::{
     extract::{RawQuery, Request, State},
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
 
@@ -14,6 +14,7 @@ use crate::{
     error::Error as Failure,
     forgery,
     front::Client as Asker,
+    pages::{Reader, go},
     sessions::{self, cookie},
 };
 
@@ -39,15 +40,16 @@ pub async fn by_get(
     State(app): State<App>,
     from: Asker,
     headers: HeaderMap,
+    reader: Reader,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
     let query = query.unwrap_or_default();
-    let asked = match read(&app, &query).await? {
+    let asked = match read(&app, &reader, &query).await? {
         Ok(asked) => asked,
         Err(answer) => return Ok(answer),
     };
     let Some(browser) = browser(&app, &headers).await? else {
-        return Ok(leave(&app, &asked));
+        return Ok(leave(&app, &reader, &asked));
     };
     let means_it = asked.hint.as_ref().is_some_and(|hint| {
         let sid = tokens::sid(&app.cookie_key, browser.session, &hint.aud);
@@ -55,17 +57,26 @@ pub async fn by_get(
     });
     if !means_it {
         let csrf = csrf(&app, CONFIRM, &subject(&browser, &query));
-        return Ok(pages::sign_out(&query, &csrf, asked.leads_to.as_deref()));
+        return Ok(pages::sign_out(
+            &reader,
+            &browser.email,
+            (&query, &csrf),
+            asked.leads_to.as_deref(),
+        ));
     }
     sessions::sign_out(&app, browser.user, browser.session, &from).await?;
-    Ok(leave(&app, &asked))
+    Ok(leave(&app, &reader, &asked))
 }
 
 /// `POST /oauth2/logout`, which a client's page may send: no cookie comes with that, but with the `GET` of
 /// the same request.
-pub async fn by_post(State(app): State<App>, request: Request) -> Result<Response, Failure> {
+pub async fn by_post(
+    State(app): State<App>,
+    reader: Reader,
+    request: Request,
+) -> Result<Response, Failure> {
     let body = door::read(request.into_body(), app.config.max_body_bytes).await?;
-    Ok(again_by_get("/oauth2/logout", &body))
+    Ok(again_by_get(&reader, "/oauth2/logout", &body))
 }
 
 /// `POST /oauth2/logout/confirm`: somebody has pressed a button of our page.
@@ -73,6 +84,7 @@ pub async fn decide(
     State(app): State<App>,
     from: Asker,
     headers: HeaderMap,
+    reader: Reader,
     request: Request,
 ) -> Result<Response, Failure> {
     if !forgery::is_ours(&app, &headers) {
@@ -81,26 +93,32 @@ pub async fn decide(
     let body = door::read(request.into_body(), app.config.max_body_bytes).await?;
     let form = Params::parse(&body);
     let query = form.clear("request").unwrap_or_default();
-    let asked = match read(&app, query).await? {
+    let asked = match read(&app, &reader, query).await? {
         Ok(asked) => asked,
         Err(answer) => return Ok(answer),
     };
     let Some(browser) = browser(&app, &headers).await? else {
-        return Ok(leave(&app, &asked));
+        return Ok(leave(&app, &reader, &asked));
     };
     let shown = form.clear("csrf").unwrap_or_default();
     if moment(&app, CONFIRM, &subject(&browser, query), shown).is_none() {
         let csrf = csrf(&app, CONFIRM, &subject(&browser, query));
-        return Ok(pages::sign_out(query, &csrf, asked.leads_to.as_deref()));
+        return Ok(pages::sign_out(
+            &reader,
+            &browser.email,
+            (query, &csrf),
+            asked.leads_to.as_deref(),
+        ));
     }
     if form.clear("answer") != Some("yes") {
-        return Ok(pages::note(
-            "You are still signed in",
-            "Nothing has changed.",
+        return Ok(reader.note(
+            StatusCode::OK,
+            reader.words.clients.stayed,
+            reader.words.clients.stayed_says,
         ));
     }
     sessions::sign_out(&app, browser.user, browser.session, &from).await?;
-    Ok(leave(&app, &asked))
+    Ok(leave(&app, &reader, &asked))
 }
 
 async fn browser(app: &App, headers: &HeaderMap) -> sqlx::Result<Option<Browser>> {
@@ -112,12 +130,11 @@ async fn browser(app: &App, headers: &HeaderMap) -> sqlx::Result<Option<Browser>
 
 /// Reads a request, or says what to answer: to an address that is not the client's nobody is sent, and
 /// nothing is done.
-async fn read(app: &App, query: &str) -> Result<Result<Asked, Response>, Failure> {
+async fn read(app: &App, reader: &Reader, query: &str) -> Result<Result<Asked, Response>, Failure> {
+    let words = &reader.words.clients;
     let params = Params::parse(query.as_bytes());
     if query.len() > MOST_BYTES || params.is_unclear() {
-        return Ok(Err(pages::mistake(
-            "A part of it is too long, or there twice.",
-        )));
+        return Ok(Err(pages::mistake(reader, words.too_long)));
     }
     let hint = match params.clear("id_token_hint") {
         Some(token) => tokens::hint(app, token)?,
@@ -126,7 +143,7 @@ async fn read(app: &App, query: &str) -> Result<Result<Asked, Response>, Failure
     let named = params.clear("client_id");
     let meant = hint.as_ref().map(|hint| hint.aud.as_str());
     if named.is_some() && meant.is_some() && named != meant {
-        return Ok(Err(pages::mistake("It names two apps.")));
+        return Ok(Err(pages::mistake(reader, words.two)));
     }
     let client = match meant.or(named) {
         Some(id) => clients::by_id(app.db.pool(), id).await?,
@@ -137,9 +154,7 @@ async fn read(app: &App, query: &str) -> Result<Result<Asked, Response>, Failure
         return Ok(Ok(Asked { hint, leads_to }));
     };
     if !client.is_some_and(|client| client.leaves_to(uri)) {
-        return Ok(Err(pages::mistake(
-            "The app that has sent you here wants you to go on to an address that is not registered. You are still signed in.",
-        )));
+        return Ok(Err(pages::mistake(reader, words.wrong_way_out)));
     }
     let state = params.clear("state").map(|state| ("state", state));
     let leads_to = match state {
@@ -151,10 +166,14 @@ async fn read(app: &App, query: &str) -> Result<Result<Asked, Response>, Failure
 }
 
 /// What somebody sees who is signed out.
-fn leave(app: &App, asked: &Asked) -> Response {
+fn leave(app: &App, reader: &Reader, asked: &Asked) -> Response {
     let mut response = match &asked.leads_to {
-        Some(uri) => pages::go(uri),
-        None => pages::note("You are signed out", "You may close this page."),
+        Some(uri) => go(uri),
+        None => reader.note(
+            StatusCode::OK,
+            reader.words.sign_in.out_done,
+            reader.words.common.close,
+        ),
     };
     let cookie = cookie::clear(&app.config);
     if let Ok(cookie) = HeaderValue::try_from(cookie) {

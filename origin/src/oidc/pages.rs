@@ -3,13 +3,13 @@
 use askama::Template;
 use axum::{
     http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use base64ct::{Base64, Encoding};
 use sha2::{Digest, Sha256};
 use url::{Url, form_urlencoded};
 
-use crate::pages::{Note, show};
+use crate::pages::{Reader, go};
 
 use super::{
     request::{Mode, Return},
@@ -22,83 +22,85 @@ const PRESS: &str = "document.forms[0].submit()";
 /// Whether somebody lets a client know who they are.
 #[derive(Template)]
 #[template(path = "pages/consent.html")]
-pub struct Consent<'a> {
-    /// What it is.
-    pub title: &'a str,
-    /// What there is to know.
-    pub says: &'a str,
+struct Consent<'a> {
+    reader: &'a Reader,
+    title: &'a str,
+    says: &'a str,
     /// What the client learns.
-    pub learns: Vec<&'static str>,
+    learns: Vec<&'static str>,
     /// Where the form goes.
-    pub action: &'a str,
+    action: &'a str,
     /// The request, as it came.
-    pub request: &'a str,
+    request: &'a str,
     /// That the form is this browser's.
-    pub csrf: &'a str,
+    csrf: &'a str,
     /// What the button says that allows it.
-    pub allow: &'a str,
+    allow: &'a str,
     /// What the other one says.
-    pub deny: &'a str,
+    deny: &'a str,
 }
 
 /// The form of an answer that a browser carries to a client.
 #[derive(Template)]
 #[template(path = "pages/carry.html")]
 struct Carry<'a> {
+    reader: &'a Reader,
     title: &'a str,
-    says: &'a str,
     action: &'a str,
     fields: &'a [(&'a str, &'a str)],
-    button: &'a str,
     press: &'a str,
-}
-
-/// What a scope lets a client know.
-const fn learns(scope: Scope) -> &'static str {
-    match scope {
-        Scope::OpenId => "that it is you, each time that you sign in",
-        Scope::Profile => "your name and your picture",
-        Scope::Email => "your e-mail address",
-        Scope::Offline => "all of this when you are not here, too, until you sign out everywhere",
-    }
 }
 
 /// Asks somebody whether they let a client know who they are.
 pub fn consent(
+    reader: &Reader,
     (client, email): (&str, &str),
     scopes: &Scopes,
     (request, csrf): (&str, &str),
     leads_to: &str,
 ) -> Response {
-    let title = format!("Sign in to {client}?");
-    let says = format!("You are signed in as {email}. {client} would learn:");
+    let words = &reader.words.clients;
+    let learns = |scope| match scope {
+        Scope::OpenId => words.learns_openid,
+        Scope::Profile => words.learns_profile,
+        Scope::Email => words.learns_email,
+        Scope::Offline => words.learns_offline,
+    };
     let page = Consent {
-        title: &title,
-        says: &says,
+        reader,
+        title: &(words.title)(client),
+        says: &(words.says)(email, client),
         learns: scopes.iter().map(learns).collect(),
         action: "/oauth2/consent",
         request,
         csrf,
-        allow: "Allow",
-        deny: "Cancel",
+        allow: words.allow,
+        deny: words.deny,
     };
-    let response = show(StatusCode::OK, &page, None);
+    let response = reader.show(StatusCode::OK, &page, None);
     let_form_lead_to(response, leads_to, None)
 }
 
 /// Asks somebody whether they want to sign out, since who has sent them here may not say so.
-pub fn sign_out(request: &str, csrf: &str, leads_to: Option<&str>) -> Response {
+pub fn sign_out(
+    reader: &Reader,
+    email: &str,
+    (request, csrf): (&str, &str),
+    leads_to: Option<&str>,
+) -> Response {
+    let words = &reader.words.sign_in;
     let page = Consent {
-        title: "Sign out?",
-        says: "You will be signed out here, and of the apps that you opened from here.",
+        reader,
+        title: words.out_title,
+        says: &(words.out_says)(email),
         learns: Vec::new(),
         action: "/oauth2/logout/confirm",
         request,
         csrf,
-        allow: "Sign out",
-        deny: "Stay signed in",
+        allow: words.out_button,
+        deny: words.out_stay,
     };
-    let response = show(StatusCode::OK, &page, None);
+    let response = reader.show(StatusCode::OK, &page, None);
     match leads_to {
         Some(uri) => let_form_lead_to(response, uri, None),
         None => response,
@@ -107,22 +109,14 @@ pub fn sign_out(request: &str, csrf: &str, leads_to: Option<&str>) -> Response {
 
 /// Tells the person alone that something is wrong: there is no client to tell, or no way to it that is
 /// known to be its own.
-pub fn mistake(says: &str) -> Response {
-    let note = Note {
-        title: "This request is not right",
-        says,
-    };
-    show(StatusCode::BAD_REQUEST, &note, None)
-}
-
-/// Tells somebody something.
-pub fn note(title: &str, says: &str) -> Response {
-    show(StatusCode::OK, &Note { title, says }, None)
+pub fn mistake(reader: &Reader, says: &str) -> Response {
+    let title = reader.words.clients.mistake;
+    reader.note(StatusCode::BAD_REQUEST, title, says)
 }
 
 impl Return {
     /// Brings an answer to the client. It says from whom it is (RFC 9207).
-    pub fn answer(&self, issuer: &str, answer: &[(&str, &str)]) -> Response {
+    pub fn answer(&self, reader: &Reader, issuer: &str, answer: &[(&str, &str)]) -> Response {
         let mut fields = answer.to_vec();
         fields.extend(self.state.as_deref().map(|state| ("state", state)));
         fields.push(("iss", issuer));
@@ -130,14 +124,14 @@ impl Return {
             Mode::Query => go(&with_query(&self.uri, &fields)),
             Mode::FormPost => {
                 let page = Carry {
-                    title: "One more step",
-                    says: "Go on to the app that has sent you here.",
+                    reader,
+                    title: reader.words.common.on,
                     action: &self.uri,
                     fields: &fields,
-                    button: "Go on",
                     press: PRESS,
                 };
-                let_form_lead_to(show(StatusCode::OK, &page, None), &self.uri, Some(PRESS))
+                let response = reader.show(StatusCode::OK, &page, None);
+                let_form_lead_to(response, &self.uri, Some(PRESS))
             }
         }
     }
@@ -150,16 +144,6 @@ pub fn with_query(uri: &str, fields: &[(&str, &str)]) -> String {
         .finish();
     let joint = if uri.contains('?') { '&' } else { '?' };
     format!("{uri}{joint}{query}")
-}
-
-/// Sends a browser there; nobody there learns where from.
-pub fn go(to: &str) -> Response {
-    let there = [
-        (header::LOCATION, to),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    (StatusCode::SEE_OTHER, there).into_response()
 }
 
 /// Lets the form of a page lead to a client, and perhaps a script run: browsers hold the redirect that

@@ -15,7 +15,7 @@ mod settings;
 mod store;
 pub mod wire;
 
-pub use routes::{callback, router};
+pub use routes::{callback, depart, router};
 pub use settings::OutsideConfig;
 pub use store::{unlink_all, use_token};
 
@@ -54,11 +54,33 @@ impl Outside {
         })
     }
 
+    /// The providers, as people call them.
+    pub fn named(&self) -> impl Iterator<Item = Named> {
+        self.providers.iter().map(|provider| Named {
+            name: match provider.id.as_str() {
+                "google" => "Google",
+                "apple" => "Apple",
+                "github" => "GitHub",
+                id => id,
+            }
+            .to_owned(),
+            id: provider.id.clone(),
+        })
+    }
+
     fn find(&self, id: &str) -> Result<&Provider, Error> {
         let mut providers = self.providers.iter();
         let found = providers.find(|provider| provider.id == id);
         found.ok_or(Error::UnknownProvider)
     }
+}
+
+/// A provider on a page.
+pub struct Named {
+    /// Its name in paths.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
 }
 
 /// Why nobody was signed in or linked.

@@ -8,7 +8,7 @@ use axum::{
         FromRequestParts, Path, Query, Request, State,
         rejection::{PathRejection, QueryRejection},
     },
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
@@ -28,14 +28,14 @@ use crate::{
     door::{self, Body},
     error::Error as Failure,
     front::Client,
-    pages::{self, Note},
+    pages::{self, Reader},
     rim,
     sessions::{self, Caller, Recent},
 };
 
 use super::{
     Error, Identity, arrival,
-    flow::{self, Linking},
+    flow::{self, Departure, Linking},
     native,
     provider::{Provider, Secrets},
     store,
@@ -106,6 +106,17 @@ async fn go(
     Ok((cookie, Json(GoThere { url })).into_response())
 }
 
+/// Sends a browser to sign in at a provider, from a page of ours, and in the end to this page.
+pub async fn depart(
+    app: &App,
+    provider: &str,
+    headers: &HeaderMap,
+    page: &Url,
+) -> Result<Departure, Failure> {
+    let provider = app.outside.find(provider)?;
+    in_time(flow::depart(app, provider, headers, Some(page), None)).await
+}
+
 /// What a provider sends people back with; whatever else it says is not read.
 #[derive(Deserialize)]
 struct Returned {
@@ -120,21 +131,23 @@ async fn come_back(
     provider: Result<Path<String>, PathRejection>,
     client: Client,
     headers: HeaderMap,
+    reader: Reader,
     returned: Result<Query<Returned>, QueryRejection>,
 ) -> Response {
     let answer = async {
         let Path(provider) = provider?;
         let Query(returned) = returned.map_err(|_| Error::BadState)?;
-        receive(&app, &provider, &client, &headers, returned).await
+        receive(&app, &provider, &client, (&headers, &reader), returned).await
     };
-    answer.await.unwrap_or_else(on_page)
+    let answer = answer.await;
+    answer.unwrap_or_else(|failure| on_page(&reader, failure))
 }
 
 async fn receive(
     app: &App,
     provider: &str,
     client: &Client,
-    headers: &HeaderMap,
+    (headers, reader): (&HeaderMap, &Reader),
     returned: Returned,
 ) -> Result<Response, Failure> {
     let provider = app.outside.find(provider)?;
@@ -147,11 +160,7 @@ async fn receive(
     };
     if let Some(linking) = trip.linking {
         arrival::link(app, &identity, linking, client).await?;
-        let note = Note {
-            title: "The account is linked",
-            says: "You can close this page.",
-        };
-        return Ok(pages::lead(leads_to.as_ref(), Vec::new(), &note));
+        return Ok(reader.lead(app, leads_to.as_ref(), reader.words.links.linked));
     }
     let entry = arrival::sign_in(
         app,
@@ -161,7 +170,7 @@ async fn receive(
         client,
     )
     .await?;
-    Ok(lead_in(entry, leads_to))
+    Ok(lead_in(app, reader, entry, leads_to))
 }
 
 /// Asks the provider who it is that came back.
@@ -187,21 +196,17 @@ async fn hear(
 
 /// The page that somebody came for. Who has a second factor takes its token along, in the part of
 /// the URL that no server sees: there may be no other way to sign in that would ask for it.
-fn lead_in(entry: Entry, leads_to: Option<Url>) -> Response {
+fn lead_in(app: &App, reader: &Reader, entry: Entry, leads_to: Option<Url>) -> Response {
     match (entry, leads_to) {
-        (Entry::SecondStep(asked), Some(mut page)) => {
+        (Entry::SecondStep(asked), Some(mut page)) if !pages::is_ours(app, &page) => {
             let fragment = form_urlencoded::Serializer::new(String::new())
                 .append_pair("mfaToken", &asked.mfa_token)
                 .append_pair("methods", &asked.methods.join(","))
                 .finish();
             page.set_fragment(Some(&fragment));
-            let note = Note {
-                title: "One more step",
-                says: "This account has a second factor.",
-            };
-            pages::lead(Some(&page), Vec::new(), &note)
+            pages::go(page.as_str())
         }
-        (entry, leads_to) => entry.on_page(leads_to.as_ref()),
+        (entry, leads_to) => entry.on_page(app, reader, leads_to.as_ref()),
     }
 }
 
@@ -211,6 +216,7 @@ fn lead_in(entry: Entry, leads_to: Option<Url>) -> Response {
 async fn come_back_by_form(
     State(app): State<App>,
     provider: Result<Path<String>, PathRejection>,
+    reader: Reader,
     request: Request,
 ) -> Response {
     let answer = async {
@@ -222,30 +228,20 @@ async fn come_back_by_form(
         let query = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(known)
             .finish();
-        let there = [
-            (
-                header::LOCATION,
-                format!("{}?{query}", flow::callback(&app, provider)),
-            ),
-            (header::CACHE_CONTROL, "no-store".to_owned()),
-            (header::REFERRER_POLICY, "no-referrer".to_owned()),
-        ];
-        Ok::<_, Failure>((StatusCode::SEE_OTHER, there).into_response())
+        let there = format!("{}?{query}", flow::callback(&app, provider));
+        Ok::<_, Failure>(pages::go(&there))
     };
-    answer.await.unwrap_or_else(on_page)
+    let answer = answer.await;
+    answer.unwrap_or_else(|failure| on_page(&reader, failure))
 }
 
 /// What went wrong, for people, in place of the problem that programs read.
-fn on_page(failure: Failure) -> Response {
+fn on_page(reader: &Reader, failure: Failure) -> Response {
     let mut response = failure.into_response();
     let Some(problem) = response.extensions_mut().remove::<Problem>() else {
         return response;
     };
-    let note = Note {
-        title: &problem.title,
-        says: &problem.detail,
-    };
-    pages::show(response.status(), &note, None)
+    pages::tell(reader, response.status(), &problem)
 }
 
 async fn list(

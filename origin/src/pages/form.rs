@@ -1,5 +1,9 @@
-//! What a form of our pages sends. It is read as the same call with a JSON body is; that it comes
-//! from our page and from no other site, the browser says.
+//! What the form of a mail link's page sends. It is read as the same call with a JSON body is; that it
+//! comes from our page and from no other site, the browser says.
+//!
+//! Beside the link's own secret these forms carry no token of their browser, as all others do
+//! (`csrf`): whoever looks at a link, a mail scanner too, is given no cookie to bind one to. What the
+//! token would add holds by the `Origin`, which must be there and be ours, and not merely no other one.
 
 use axum::{
     extract::{FromRequest, Request},
@@ -54,7 +58,8 @@ impl<T: api::Body> FromRequest<App> for Posted<T> {
     }
 }
 
-fn is_form(headers: &HeaderMap) -> bool {
+/// Whether a body is one of a form.
+pub fn is_form(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
     let essence = content_type.and_then(|value| value.split(';').next());

@@ -42,6 +42,12 @@ const BY_TLS_ALONE: &str = "max-age=31536000";
 /// The middleware that puts them on whatever is a page.
 pub async fn dress(State(app): State<App>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    put_on(&app, &mut response);
+    response
+}
+
+/// Puts them on an answer, if it is a page.
+pub fn put_on(app: &App, response: &mut Response) {
     let headers = response.headers_mut();
     let is_page = headers
         .get(header::CONTENT_TYPE)
@@ -56,5 +62,4 @@ pub async fn dress(State(app): State<App>, request: Request, next: Next) -> Resp
             headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
         }
     }
-    response
 }

@@ -18,8 +18,8 @@ use sqlx::PgConnection;
 
 use crate::{accounts::Arrival, config::Key, front::Client, rim, sessions};
 
-pub use routes::router;
-pub use store::forget_begun;
+pub use routes::{begin, confirm, new_codes, remove, router, second_step};
+pub use store::{forget_begun, standing};
 
 /// Wrong codes in a row that are let pass.
 const PATIENCE: i32 = 5;

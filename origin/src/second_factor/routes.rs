@@ -30,9 +30,9 @@ use super::{
 pub fn router() -> Router<App> {
     Router::new()
         .route("/api/v1/auth/login/mfa", post(login))
-        .route("/api/v1/auth/mfa/totp", post(begin).merge(delete(remove)))
-        .route("/api/v1/auth/mfa/totp/confirm", post(confirm))
-        .route("/api/v1/auth/mfa/recovery-codes", post(recovery_codes))
+        .route("/api/v1/auth/mfa/totp", post(enrol).merge(delete(turn_off)))
+        .route("/api/v1/auth/mfa/totp/confirm", post(turn_on))
+        .route("/api/v1/auth/mfa/recovery-codes", post(make_codes))
 }
 
 /// The second step of a sign-in, of whichever kind the first one was.
@@ -41,12 +41,17 @@ async fn login(
     client: Client,
     Body(body): Body<SecondStep>,
 ) -> Result<Entry, Failure> {
+    second_step(&app, &body, &client).await
+}
+
+/// Signs somebody in who was half signed in.
+pub async fn second_step(app: &App, body: &SecondStep, client: &Client) -> Result<Entry, Failure> {
     let token_hash = hash(body.mfa_token.as_str());
     let user = store::half_signed_in(app.db.pool(), &token_hash).await?;
     let user = user.ok_or(Error::BadToken)?;
     let mut transaction = app.db.writing_as(user).await?;
     let sealing = &app.config.sealing.key_encryption_key;
-    let Some(means) = prove(sealing, &mut transaction, user, &body.code, &client).await? else {
+    let Some(means) = prove(sealing, &mut transaction, user, &body.code, client).await? else {
         transaction.commit().await?;
         return Err(Error::WrongCode.into());
     };
@@ -63,17 +68,22 @@ async fn login(
         device_name: device_name.as_ref(),
         remember: half.remember,
     };
-    let entry = accounts::enter(&app, &mut transaction, arrival, &client).await?;
+    let entry = accounts::enter(app, &mut transaction, arrival, client).await?;
     transaction.commit().await?;
     Ok(entry)
 }
 
 /// Shows a new secret, which asks nobody until it is confirmed.
-async fn begin(
+async fn enrol(
     State(app): State<App>,
     Recent(caller): Recent,
     client: Client,
 ) -> Result<Json<Enrolment>, Failure> {
+    Ok(Json(begin(&app, caller, &client).await?))
+}
+
+/// Begins to enrol one for somebody who has signed in not long ago.
+pub async fn begin(app: &App, caller: Caller, client: &Client) -> Result<Enrolment, Failure> {
     let mut transaction = app.db.writing_as(caller.user).await?;
     let totp = Totp::new();
     let sealed = totp.seal(&app.config.sealing.key_encryption_key, caller.user);
@@ -81,20 +91,30 @@ async fn begin(
         return Err(Error::AlreadyOn.into());
     }
     let user = accounts::own(&mut transaction).await?;
-    record(&mut transaction, caller, "second_factor_begun", &client).await?;
+    record(&mut transaction, caller, "second_factor_begun", client).await?;
     transaction.commit().await?;
     let issuer = app.config.public_url.host();
-    Ok(Json(totp.enrolment(issuer, &user.email)))
+    Ok(totp.enrolment(issuer, &user.email))
 }
 
 /// Turns it on for who shows that their app has the secret. After a few wrong codes it must be
 /// begun anew: guessing gets nobody there.
-async fn confirm(
+async fn turn_on(
     State(app): State<App>,
     caller: Caller,
     client: Client,
     Body(body): Body<ShowCode>,
 ) -> Result<Json<RecoveryCodes>, Failure> {
+    Ok(Json(confirm(&app, caller, &body, &client).await?))
+}
+
+/// Turns on what was begun, by a code of it.
+pub async fn confirm(
+    app: &App,
+    caller: Caller,
+    body: &ShowCode,
+    client: &Client,
+) -> Result<RecoveryCodes, Failure> {
     let mut transaction = app.db.writing_as(caller.user).await?;
     let begun = store::lock_begun(&mut transaction).await?;
     let (sealed, failures) = begun.ok_or(Error::NotBegun)?;
@@ -117,7 +137,7 @@ async fn confirm(
             caller.user,
             session,
             "second_factor_enrolled",
-            &client,
+            client,
         )
         .await?;
         transaction.commit().await?;
@@ -125,48 +145,68 @@ async fn confirm(
     };
     store::confirm(&mut transaction, step).await?;
     let codes = replace_codes(&mut transaction, caller.user).await?;
-    record(&mut transaction, caller, "second_factor_enrolled", &client).await?;
+    record(&mut transaction, caller, "second_factor_enrolled", client).await?;
     transaction.commit().await?;
-    Ok(Json(codes))
+    Ok(codes)
 }
 
 /// Removes it, and signs out everywhere else: whoever had to get past it may be in there.
-async fn remove(
+async fn turn_off(
     State(app): State<App>,
     Recent(caller): Recent,
     client: Client,
     Body(body): Body<ShowCode>,
 ) -> Result<Json<Done>, Failure> {
-    let mut transaction = app.db.writing_as(caller.user).await?;
-    let sealing = &app.config.sealing.key_encryption_key;
-    let shown = prove(sealing, &mut transaction, caller.user, &body.code, &client).await?;
-    if shown.is_none() {
-        transaction.commit().await?;
-        return Err(Error::CodeRefused.into());
-    }
-    store::remove(&mut transaction).await?;
-    sessions::revoke_others(&mut transaction, caller.session).await?;
-    record(&mut transaction, caller, "second_factor_removed", &client).await?;
-    revocations::append_user(&mut transaction, caller.user).await?;
-    transaction.commit().await?;
+    remove(&app, caller, &body, &client).await?;
     Ok(Json(Done {
         success: true,
         message: "The second factor is removed",
     }))
 }
 
+/// Removes it by a code, for somebody who has signed in not long ago.
+pub async fn remove(
+    app: &App,
+    caller: Caller,
+    body: &ShowCode,
+    client: &Client,
+) -> Result<(), Failure> {
+    let mut transaction = app.db.writing_as(caller.user).await?;
+    let sealing = &app.config.sealing.key_encryption_key;
+    let shown = prove(sealing, &mut transaction, caller.user, &body.code, client).await?;
+    if shown.is_none() {
+        transaction.commit().await?;
+        return Err(Error::CodeRefused.into());
+    }
+    store::remove(&mut transaction).await?;
+    sessions::revoke_others(&mut transaction, caller.session).await?;
+    record(&mut transaction, caller, "second_factor_removed", client).await?;
+    revocations::append_user(&mut transaction, caller.user).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
 /// Shows new recovery codes; those before are void.
-async fn recovery_codes(
+async fn make_codes(
     State(app): State<App>,
     Recent(caller): Recent,
     client: Client,
 ) -> Result<Json<RecoveryCodes>, Failure> {
+    Ok(Json(new_codes(&app, caller, &client).await?))
+}
+
+/// New recovery codes for somebody who has signed in not long ago.
+pub async fn new_codes(
+    app: &App,
+    caller: Caller,
+    client: &Client,
+) -> Result<RecoveryCodes, Failure> {
     let mut transaction = app.db.writing_as(caller.user).await?;
     store::lock(&mut transaction).await?.ok_or(Error::NotOn)?;
     let codes = replace_codes(&mut transaction, caller.user).await?;
-    record(&mut transaction, caller, "recovery_codes_made", &client).await?;
+    record(&mut transaction, caller, "recovery_codes_made", client).await?;
     transaction.commit().await?;
-    Ok(Json(codes))
+    Ok(codes)
 }
 
 async fn replace_codes(db: &mut PgConnection, user: UserId) -> sqlx::Result<RecoveryCodes> {

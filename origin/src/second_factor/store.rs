@@ -69,6 +69,17 @@ pub async fn confirm(db: &mut PgConnection, step: i64) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Whether the acting user has a second factor, and how many recovery codes are left.
+pub async fn standing(db: &mut PgConnection) -> sqlx::Result<(bool, i64)> {
+    let row = sqlx::query!(
+        r#"SELECT EXISTS (SELECT FROM auth.totp WHERE confirmed_at IS NOT NULL) AS "is_on!",
+                  (SELECT count(*) FROM auth.recovery_codes) AS "codes!""#
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((row.is_on, row.codes))
+}
+
 /// The second factor, locked: codes that come at once are judged one after the other, so that
 /// none is looked at before the wrong ones before it were counted.
 pub async fn lock(db: &mut PgConnection) -> sqlx::Result<Option<Factor>> {

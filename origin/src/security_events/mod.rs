@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::app::App;
 
 pub use routes::router;
+pub use store::page;
 
 /// How many rows of a kind one sweep deletes, so that none takes long.
 const SWEPT_AT_ONCE: i32 = 500;

@@ -6,7 +6,7 @@ use axum::{
     extract::FromRequestParts,
     http::{header, request::Parts},
 };
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
     claims::{AccessClaims, FIRST_PARTY, Role},
     ids::{SessionId, UserId},
@@ -74,11 +74,16 @@ impl FromRequestParts<App> for Recent {
         let Bearer(claims) = Bearer::from_request_parts(parts, app).await?;
         let caller = check(app, &claims).await?;
         let is_apps = claims.client_id != FIRST_PARTY;
-        if is_apps || rim::now() - claims.auth_time > RECENT {
+        if is_apps || !is_recent(claims.auth_time, rim::now()) {
             return Err(Error::NotRecent.into());
         }
         Ok(Self(caller))
     }
+}
+
+/// Whether a sign-in of then is recent.
+pub fn is_recent(authenticated_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    now - authenticated_at <= RECENT
 }
 
 /// Verifies a token by itself, by memory where its signature was verified before.

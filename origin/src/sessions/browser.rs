@@ -23,7 +23,7 @@ use crate::{
     accounts, app::App, apps, door::Body, error::Error as Failure, forgery, front::Client, rim,
 };
 
-use super::{Error, cookie, routes, store, tokens};
+use super::{Error, Visitor, cookie, routes, store, tokens};
 
 /// Another person may sign in in the same browser.
 type NotKept = [(HeaderName, &'static str); 1];
@@ -35,6 +35,17 @@ async fn signed_in(app: &App, headers: &HeaderMap) -> sqlx::Result<Option<(Sessi
         Some(hash) => store::of_cookie(app.db.pool(), &hash).await,
         None => Ok(None),
     }
+}
+
+/// Who is signed in in this browser, for the pages that it shows.
+pub async fn visitor(app: &App, headers: &HeaderMap) -> sqlx::Result<Option<Visitor>> {
+    let Some((session, user)) = signed_in(app, headers).await? else {
+        return Ok(None);
+    };
+    let mut transaction = app.db.as_user(user).await?;
+    let visitor = store::visitor(&mut transaction, session).await?;
+    transaction.commit().await?;
+    Ok(visitor)
 }
 
 /// `POST /auth/session-to-token`: tokens for the app whose page asks.

@@ -21,11 +21,12 @@ use sqlx::PgConnection;
 
 use crate::{app::App, front::Client, keys, limits, rim};
 
-pub use bearer::{Bearer, Caller, Recent, check};
+pub use bearer::{Bearer, Caller, Recent, check, is_recent};
+pub use browser::visitor;
 pub use refresh_token::{Kind as RefreshKind, Presented, RefreshKeys};
-pub use routes::{router, sign_out};
+pub use routes::{end, end_all, end_others, router, sign_out};
 pub use salts::Salts;
-pub use store::{NewSession, record, record_failure, revoke_all, revoke_others};
+pub use store::{NewSession, Visitor, list, record, record_failure, revoke_all, revoke_others};
 
 /// Why a session could not be used.
 #[derive(Debug, thiserror::Error)]

@@ -3,8 +3,8 @@
 use axum::{
     Json, Router,
     extract::{FromRequest, FromRequestParts, Path, Request, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderName, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, header},
+    response::{AppendHeaders, IntoResponse, Response},
     routing::{delete, get, post},
 };
 use shared::{
@@ -33,8 +33,8 @@ pub fn router() -> Router<App> {
         .route("/api/auth/get-session", get(browser::session))
         .route("/api/v1/auth/session", get(session))
         .route("/api/v1/auth/sessions", get(sessions))
-        .route("/api/v1/auth/sessions/revoke-others", post(end_others))
-        .route("/api/v1/auth/sessions/{id}", delete(end))
+        .route("/api/v1/auth/sessions/revoke-others", post(revoke_others))
+        .route("/api/v1/auth/sessions/{id}", delete(end_one))
 }
 
 async fn refresh(
@@ -98,25 +98,23 @@ async fn logout(
             }
         }
     };
-    let ended = sign_out(&app, user, session, &client).await?;
+    let cookie = sign_out(&app, user, session, &client).await?;
     let done = Json(Done {
         success: true,
         message: "Signed out",
     });
-    // Who signs out of an app is still signed in here.
-    if ended.is_some_and(|ended| ended.is_below) {
-        return Ok(done.into_response());
-    }
-    Ok((without_cookie(&app), done).into_response())
+    let cookie = cookie.map(|cookie| (header::SET_COOKIE, cookie));
+    Ok((AppendHeaders(cookie), done).into_response())
 }
 
-/// Ends a session of somebody's, and what is below it.
+/// Ends somebody's own session. Gives the `Set-Cookie` that takes the browser's away, unless it was an
+/// app's: who signs out of an app is still signed in here.
 pub async fn sign_out(
     app: &App,
     user: UserId,
     session: SessionId,
     client: &Client,
-) -> Result<Option<store::Ended>, Failure> {
+) -> Result<Option<String>, Failure> {
     let mut transaction = app.db.writing_as(user).await?;
     let ended = store::revoke(&mut transaction, session).await?;
     if ended.as_ref().is_some_and(|ended| ended.was_live) {
@@ -124,7 +122,8 @@ pub async fn sign_out(
         revocations::append_ended(&mut transaction).await?;
     }
     transaction.commit().await?;
-    Ok(ended)
+    let is_below = ended.is_some_and(|ended| ended.is_below);
+    Ok((!is_below).then(|| cookie::clear(&app.config)))
 }
 
 async fn logout_all(
@@ -132,6 +131,16 @@ async fn logout_all(
     caller: Caller,
     client: Client,
 ) -> Result<impl IntoResponse, Failure> {
+    let cookie = end_all(&app, caller, &client).await?;
+    let done = Json(Done {
+        success: true,
+        message: "Signed out everywhere",
+    });
+    Ok(([(header::SET_COOKIE, cookie)], done))
+}
+
+/// Ends every session of somebody; gives the `Set-Cookie` that takes the browser's away.
+pub async fn end_all(app: &App, caller: Caller, client: &Client) -> Result<String, Failure> {
     let mut transaction = app.db.writing_as(caller.user).await?;
     store::revoke_all(&mut transaction).await?;
     store::record(
@@ -139,20 +148,12 @@ async fn logout_all(
         caller.user,
         Some(caller.session),
         "sign_out_everywhere",
-        &client,
+        client,
     )
     .await?;
     revocations::append_user(&mut transaction, caller.user).await?;
     transaction.commit().await?;
-    let done = Json(Done {
-        success: true,
-        message: "Signed out everywhere",
-    });
-    Ok((without_cookie(&app), done))
-}
-
-fn without_cookie(app: &App) -> [(HeaderName, String); 1] {
-    [(header::SET_COOKIE, cookie::clear(&app.config))]
+    Ok(cookie::clear(&app.config))
 }
 
 async fn validate(
@@ -199,13 +200,22 @@ async fn sessions(State(app): State<App>, caller: Caller) -> Result<Json<Vec<Ses
     Ok(Json(store::list(&mut transaction, caller.session).await?))
 }
 
-async fn end(
+async fn end_one(
     State(app): State<App>,
     caller: Caller,
     client: Client,
     id: Result<Path<SessionId>, PathRejection>,
 ) -> Result<Json<Done>, Failure> {
     let Path(id) = id?;
+    end(&app, caller, id, &client).await?;
+    Ok(Json(Done {
+        success: true,
+        message: "The session has ended",
+    }))
+}
+
+/// Ends one of somebody's sessions.
+pub async fn end(app: &App, caller: Caller, id: SessionId, client: &Client) -> Result<(), Failure> {
     let mut transaction = app.db.writing_as(caller.user).await?;
     let ended = store::revoke(&mut transaction, id).await?;
     if !ended.is_some_and(|ended| ended.was_live) {
@@ -216,22 +226,28 @@ async fn end(
         caller.user,
         Some(id),
         "session_ended",
-        &client,
+        client,
     )
     .await?;
     revocations::append_ended(&mut transaction).await?;
     transaction.commit().await?;
-    Ok(Json(Done {
-        success: true,
-        message: "The session has ended",
-    }))
+    Ok(())
 }
 
-async fn end_others(
+async fn revoke_others(
     State(app): State<App>,
     caller: Caller,
     client: Client,
 ) -> Result<Json<Done>, Failure> {
+    end_others(&app, caller, &client).await?;
+    Ok(Json(Done {
+        success: true,
+        message: "The other sessions have ended",
+    }))
+}
+
+/// Ends every session of somebody but this one.
+pub async fn end_others(app: &App, caller: Caller, client: &Client) -> Result<(), Failure> {
     let mut transaction = app.db.writing_as(caller.user).await?;
     store::revoke_others(&mut transaction, caller.session).await?;
     store::record(
@@ -239,14 +255,11 @@ async fn end_others(
         caller.user,
         Some(caller.session),
         "other_sessions_ended",
-        &client,
+        client,
     )
     .await?;
     // One row, however many there were; this session refreshes its tokens.
     revocations::append_user(&mut transaction, caller.user).await?;
     transaction.commit().await?;
-    Ok(Json(Done {
-        success: true,
-        message: "The other sessions have ended",
-    }))
+    Ok(())
 }

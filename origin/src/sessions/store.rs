@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::{accounts, front::Client};
 
-use super::{Error, Family, Presented, salts::Salt};
+use super::{Caller, Error, Family, Presented, salts::Salt};
 
 const LONGEST_DAYS: i32 = 180;
 /// How many sessions of an account live at once.
@@ -259,6 +259,43 @@ pub async fn of_cookie(
     .fetch_optional(db)
     .await?;
     Ok(row.map(|row| (row.session.into(), row.user_id.into())))
+}
+
+/// Somebody who is signed in in a browser.
+pub struct Visitor {
+    /// Who, in which session.
+    pub caller: Caller,
+    /// Their address.
+    pub email: String,
+    /// What to call them.
+    pub name: Option<String>,
+    /// When they last proved who they are.
+    pub authenticated_at: DateTime<Utc>,
+}
+
+/// The acting user in a live session of theirs.
+pub async fn visitor(db: &mut PgConnection, session: SessionId) -> sqlx::Result<Option<Visitor>> {
+    let row = sqlx::query!(
+        "SELECT u.id, u.email, u.name, u.role, s.authenticated_at
+         FROM auth.sessions s JOIN auth.users u ON u.id = s.user_id
+         WHERE s.id = $1 AND s.revoked_at IS NULL AND s.expires_at > now()",
+        session.uuid()
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| {
+        Ok(Visitor {
+            caller: Caller {
+                user: row.id.into(),
+                session,
+                role: accounts::role(&row.role)?,
+            },
+            email: row.email,
+            name: row.name,
+            authenticated_at: row.authenticated_at,
+        })
+    })
+    .transpose()
 }
 
 /// The session of an app below one of the acting user's, made with this id and salt where there is
