@@ -17,7 +17,7 @@ mod wire;
 
 pub use routes::{callback, router};
 pub use settings::OutsideConfig;
-pub use store::unlink_all;
+pub use store::{list, unlink_all};
 
 use provider::Provider;
 use wire::Wire;

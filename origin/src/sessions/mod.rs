@@ -25,7 +25,7 @@ pub use bearer::{Bearer, Caller, Recent, check};
 pub use refresh_token::{Presented, RefreshKeys};
 pub use routes::router;
 pub use salts::Salts;
-pub use store::{NewSession, record, record_failure, revoke_all, revoke_others};
+pub use store::{NewSession, list, record, record_failure, revoke_all, revoke_others};
 
 /// Why a session could not be used.
 #[derive(Debug, thiserror::Error)]
