@@ -13,7 +13,7 @@ use shared::{
     claims::Role,
     ids::{SessionId, UserId},
 };
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction, error::DatabaseError};
 use uuid::Uuid;
 
 use crate::{app::App, front::Client, outside, sessions};
@@ -56,7 +56,7 @@ pub enum Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(|error| error.code());
+        let code = error.as_database_error().and_then(DatabaseError::code);
         // What `auth.acting_admin` raises.
         if code.is_some_and(|code| code == "42501") {
             return Self::NotAdmin;
@@ -122,6 +122,7 @@ pub struct Search {
 
 impl Search {
     /// For an id, or for what an address begins with; from behind `after`, where a page ended.
+    #[must_use]
     pub fn new(text: &str, after: &str) -> Self {
         let text = text.trim().to_lowercase();
         Self {
