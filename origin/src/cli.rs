@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use shared::{
     api::{AppId, Link},
-    claims::FIRST_PARTY,
+    claims::{FIRST_PARTY, Role},
     credits::Credits,
 };
 
@@ -101,6 +101,52 @@ pub enum UsersTask {
         /// What the origin is served with.
         #[command(flatten)]
         remembering: Remembering,
+    },
+    /// Find people by what their address begins with, or by their id.
+    List {
+        /// The beginning of an address, or an id; everybody when there is none.
+        #[arg(default_value = "")]
+        search: String,
+        /// From behind this address, where a page before has ended.
+        #[arg(long, default_value = "")]
+        after: String,
+        /// How many at the most.
+        #[arg(long, default_value = "50", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+        limit: u16,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show somebody: the account, where they are signed in, and what happened last.
+    Show {
+        /// Their id or their address.
+        who: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what somebody may do. Their tokens of before are refused; they stay signed in.
+    Role {
+        /// Their id or their address.
+        who: String,
+        /// `user` or `admin`.
+        #[arg(value_parser = role)]
+        role: Role,
+    },
+    /// Let somebody in no more, and sign them out everywhere.
+    Ban {
+        /// Their id or their address.
+        who: String,
+    },
+    /// Let somebody in again.
+    Unban {
+        /// Their id or their address.
+        who: String,
+    },
+    /// Sign somebody out everywhere.
+    SignOut {
+        /// Their id or their address.
+        who: String,
     },
 }
 
@@ -289,6 +335,13 @@ fn price(text: &str) -> Result<Credits, String> {
         Ok(Credits::ZERO) => Err("must be more than 0".to_owned()),
         Ok(credits) => Ok(credits),
         Err(why) => Err(why.to_string()),
+    }
+}
+
+fn role(text: &str) -> Result<Role, &'static str> {
+    match text.parse() {
+        Ok(role @ (Role::User | Role::Admin)) => Ok(role),
+        _ => Err("must be user or admin"),
     }
 }
 

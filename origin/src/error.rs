@@ -14,8 +14,8 @@ use shared::{
 };
 
 use crate::{
-    accounts, accounts::NotHashed, apps, credits, db, keys, mail, outside, payments, revocations,
-    second_factor, sessions,
+    accounts, accounts::NotHashed, admin, apps, credits, db, keys, mail, outside, payments,
+    revocations, second_factor, sessions,
 };
 
 /// When to come back after a queue was full, in seconds.
@@ -39,6 +39,9 @@ pub enum Error {
     /// Credits.
     #[error(transparent)]
     Credits(#[from] credits::Error),
+    /// What admins do.
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
     /// Apps and their keys.
     #[error(transparent)]
     App(#[from] apps::Error),
@@ -122,6 +125,7 @@ impl Error {
             Self::SecondFactor(error) => second_step(error),
             Self::Outside(error) => outside_account(error),
             Self::Credits(error) => credit(error),
+            Self::Admin(error) => admins(error),
             Self::App(error) => app(error),
             Self::Payment(error) => payment(error),
             Self::Mail(error) => letter(error),
@@ -340,6 +344,21 @@ fn credit(error: &credits::Error) -> Problem {
         credits::Error::Unclear(_) => plain(Code::OutcomeUnknown),
         credits::Error::Batch(error) => database(error),
         credits::Error::Database(error) => database(error),
+    }
+}
+
+fn admins(error: &admin::Error) -> Problem {
+    match error {
+        admin::Error::NotAdmin => plain(Code::Forbidden),
+        admin::Error::NoSuchUser => Problem::new(Code::NotFound, "There is no such user"),
+        admin::Error::NoSuchSession => Problem::new(Code::NotFound, "There is no such session"),
+        admin::Error::Oneself => Problem::new(
+            Code::Forbidden,
+            "Nobody changes their own role, or bans themselves",
+        ),
+        admin::Error::AsBefore => Problem::new(Code::Conflict, "It is like that already"),
+        admin::Error::UnknownOutcome(_) => plain(Code::Internal),
+        admin::Error::Database(error) => database(error),
     }
 }
 

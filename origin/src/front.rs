@@ -38,6 +38,7 @@ pub struct Client {
 
 impl Client {
     /// The address as SQL reads it.
+    #[must_use]
     pub fn address_text(&self) -> Option<String> {
         self.address.map(|address| address.to_string())
     }

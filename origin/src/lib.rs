@@ -1,7 +1,7 @@
 //! Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 //!
 //! A folder for each feature (`accounts`, `sessions`, `second_factor`, `security_events`, `keys`,
-//! `revocations`, `mail`, `links`, `outside`, `oidc`, `apps`, `credits`, `payments`, `export`), each with its routes, its SQL and its rules.
+//! `revocations`, `mail`, `links`, `outside`, `oidc`, `apps`, `credits`, `payments`, `export`, `admin`), each with its routes, its SQL and its rules.
 //! Around them: `front` (what every request passes), `forgery` (whose pages may send what),
 //! `door` (how bodies come in), `error` (how anything goes wrong), `db` (whose rows a connection sees), `seal` (what the database must not
 //! know), `rim` (the clock and randomness). Start with [`router`].
@@ -24,6 +24,7 @@ mod seal;
 mod second_factor;
 mod sessions;
 
+pub mod admin;
 pub mod apps;
 pub mod cli;
 pub mod config;
@@ -41,3 +42,4 @@ pub use accounts::{Imported, clear_words, import_users};
 pub use app::{App, router};
 pub use credits::verification;
 pub use db::MIGRATOR;
+pub use front::Client;

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{BufReader, IsTerminal, stdout},
     net::SocketAddr,
+    path::Path,
 };
 
 use anyhow::Context;
@@ -12,13 +13,14 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 use mimalloc::MiMalloc;
 use origin::{
     App, MIGRATOR,
+    admin::{Change, Looked, People, Search, operator},
     apps::{self, NewApp, ServiceKey},
     clear_words,
     cli::{
         AppsTask, Cli, ClientsTask, KeysTask, LedgerTask, NewClientArgs, PackagesTask, Task,
         UsersTask,
     },
-    config::{Config, Database, Sealing},
+    config::{Config, Database, Remembering, Sealing},
     health, import_users, keys, mail, oidc, payments, revocations, rim, router, security_events,
     telemetry, verification,
 };
@@ -303,11 +305,93 @@ fn show_client(id: &AppId, secret: Option<&oidc::Secret>) {
 }
 
 async fn tend_users(database: &Database, task: UsersTask) -> anyhow::Result<()> {
-    let UsersTask::Import { file, remembering } = task;
-    let lines = File::open(&file).with_context(|| format!("opening {}", file.display()))?;
     let mut db = connect(database).await?;
-    let imported =
-        import_users(&mut db, &remembering.email_hash_key, BufReader::new(lines)).await?;
+    let (who, change) = match task {
+        UsersTask::Import { file, remembering } => {
+            return import(&mut db, &file, &remembering).await;
+        }
+        UsersTask::List {
+            search,
+            after,
+            limit,
+            json,
+        } => {
+            let search = Search::new(&search, &after).limit(limit.into());
+            return list(&operator::find(&mut db, &search).await?, json);
+        }
+        UsersTask::Show { who, json } => {
+            let user = operator::named(&mut db, &who).await?;
+            return tell(&operator::look(&mut db, user).await?, json);
+        }
+        UsersTask::Role { who, role } => (who, Change::Role(role)),
+        UsersTask::Ban { who } => (who, Change::Ban),
+        UsersTask::Unban { who } => (who, Change::Unban),
+        UsersTask::SignOut { who } => (who, Change::SignOut),
+    };
+    let user = operator::named(&mut db, &who).await?;
+    operator::change(&mut db, user, change).await?;
+    println!("Done for {user}.");
+    Ok(())
+}
+
+fn list(people: &People, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(people)?);
+        return Ok(());
+    }
+    for person in &people.found {
+        println!(
+            "{}  {:<5}  {:<6}  {}",
+            person.id,
+            person.role.as_str(),
+            person.status,
+            person.email
+        );
+    }
+    if let Some(next) = &people.next {
+        println!("More with --after {next}");
+    }
+    Ok(())
+}
+
+fn tell(looked: &Looked, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(looked)?);
+        return Ok(());
+    }
+    let account = &looked.account;
+    println!("{}  {}", account.id, account.email);
+    println!("{}, {}", account.role.as_str(), account.status);
+    for (what, is_so) in [
+        ("verified address", account.email_verified),
+        ("password", account.has_password),
+        ("second factor", account.has_second_factor),
+    ] {
+        println!("{what}: {}", if is_so { "yes" } else { "no" });
+    }
+    for linked in &looked.linked {
+        println!("linked: {}", linked.provider);
+    }
+    for session in &looked.sessions {
+        let agent = session.user_agent.as_deref().unwrap_or("unknown program");
+        println!(
+            "session {}  last used {}  {agent}",
+            session.id, session.last_used_at
+        );
+    }
+    for event in &looked.events {
+        println!("{}  {}  {}", event.at, event.r#type, event.outcome);
+    }
+    Ok(())
+}
+
+async fn import(
+    db: &mut PgConnection,
+    file: &Path,
+    remembering: &Remembering,
+) -> anyhow::Result<()> {
+    let lines = File::open(file).with_context(|| format!("opening {}", file.display()))?;
+    let imported = import_users(db, &remembering.email_hash_key, BufReader::new(lines)).await?;
     for (number, why) in &imported.wrong {
         eprintln!("line {number}: {why}");
     }

@@ -78,6 +78,13 @@ impl Batcher {
         }
     }
 
+    /// How many operations wait for their turn.
+    pub fn queued(&self) -> usize {
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        let waiting = |queue: &mpsc::Sender<Job>| queue.max_capacity() - queue.capacity();
+        queues.iter().map(waiting).sum()
+    }
+
     /// Does it with whatever else there is to do; gives it back with what became of it.
     pub async fn submit(&self, operation: Operation) -> Result<(Operation, Outcome), Error> {
         // The end of a UUIDv7 is random.

@@ -10,6 +10,7 @@ use axum::{
 use shared::{
     api::{Grant, Refund, Spent},
     claims::Role,
+    ids::UserId,
 };
 
 use crate::{
@@ -17,10 +18,11 @@ use crate::{
     apps::{AppCaller, Permission},
     door::Body,
     error::Error as Failure,
+    front::Client,
     sessions::{self, Caller},
 };
 
-use super::routes::answer;
+use super::{Clerk, routes::answer};
 
 /// The calls of the desk.
 pub fn router() -> Router<App> {
@@ -30,14 +32,14 @@ pub fn router() -> Router<App> {
 }
 
 /// Who stands at the desk.
-enum Clerk {
+enum Standing {
     /// May everything.
-    Admin,
+    Admin(UserId, Client),
     /// An app, for its own people and charges.
     App(AppCaller),
 }
 
-impl FromRequestParts<App> for Clerk {
+impl FromRequestParts<App> for Standing {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
@@ -48,18 +50,19 @@ impl FromRequestParts<App> for Clerk {
         if caller.role != Role::Admin {
             return Err(sessions::Error::NotPermitted.into());
         }
-        Ok(Self::Admin)
+        let client = Client::from_request_parts(parts, app).await?;
+        Ok(Self::Admin(caller.user, client))
     }
 }
 
-impl Clerk {
-    /// The app that it is, if it may; an admin may everything.
-    fn app(&self, permission: Permission) -> Result<Option<&str>, Failure> {
+impl Standing {
+    /// As the ledger knows them, if they may; an admin may everything.
+    fn clerk(&self, permission: Permission) -> Result<Clerk<'_>, Failure> {
         match self {
-            Self::Admin => Ok(None),
+            Self::Admin(admin, client) => Ok(Clerk::Admin(*admin, client)),
             Self::App(app) => {
                 app.may(permission)?;
-                Ok(Some(app.id.as_str()))
+                Ok(Clerk::App(app.id.as_str()))
             }
         }
     }
@@ -67,18 +70,18 @@ impl Clerk {
 
 async fn grant(
     State(app): State<App>,
-    clerk: Clerk,
+    standing: Standing,
     Body(body): Body<Grant>,
 ) -> Result<(HeaderMap, Json<Spent>), Failure> {
-    let own = clerk.app(Permission::Grant)?;
-    Ok(answer(app.ledger.grant(&body, own).await?))
+    let clerk = standing.clerk(Permission::Grant)?;
+    Ok(answer(app.ledger.grant(&body, clerk).await?))
 }
 
 async fn refund(
     State(app): State<App>,
-    clerk: Clerk,
+    standing: Standing,
     Body(body): Body<Refund>,
 ) -> Result<(HeaderMap, Json<Spent>), Failure> {
-    let own = clerk.app(Permission::Refund)?;
-    Ok(answer(app.ledger.refund(&body, own).await?))
+    let clerk = standing.clerk(Permission::Refund)?;
+    Ok(answer(app.ledger.refund(&body, clerk).await?))
 }

@@ -8,7 +8,7 @@ use shared::{
     credits::Credits,
     ids::{SessionId, TransactionId, UserId},
 };
-use sqlx::{PgConnection, PgPool, types::Json};
+use sqlx::{PgConnection, PgExecutor, PgPool, types::Json};
 use uuid::Uuid;
 
 use crate::config::CreditsConfig;
@@ -114,7 +114,7 @@ pub async fn balance(
 
 /// Gives credits once for their reference, as an admin or as `app`.
 pub async fn grant(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     id: TransactionId,
     app: Option<&str>,
     grant: &Grant,
@@ -148,7 +148,7 @@ pub async fn grant(
 
 /// Refunds a charge once for its reference, as an admin or as the `app` that charged.
 pub async fn refund(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     id: TransactionId,
     app: Option<&str>,
     refund: &Refund,

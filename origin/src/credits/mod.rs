@@ -11,7 +11,10 @@ mod priced;
 mod routes;
 pub mod verification;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::Router;
 use shared::{
@@ -20,9 +23,12 @@ use shared::{
     ids::UserId,
 };
 
-use crate::{app::App, config::CreditsConfig, db::Db, error::Error as Failure, rim, sessions};
+use crate::{
+    admin, app::App, config::CreditsConfig, db::Db, error::Error as Failure, front::Client, rim,
+    sessions,
+};
 
-use self::{batcher::Batcher, ledger::Outcome};
+use self::{batcher::Batcher, ledger::Outcome, verification::Verified};
 pub use operation::{By, Operation, Order};
 pub use priced::router as internal;
 
@@ -119,6 +125,16 @@ pub struct Ledger {
     db: Db,
     rules: CreditsConfig,
     batcher: Arc<Batcher>,
+    verified: Arc<Mutex<Option<Verified>>>,
+}
+
+/// Who grants and refunds.
+#[derive(Clone, Copy)]
+pub enum Clerk<'a> {
+    /// Somebody whom the database knows as an admin. It is written down for whom they do it to.
+    Admin(UserId, &'a Client),
+    /// An app, for its own people and charges.
+    App(&'a str),
 }
 
 /// What was written down, now or when it was first asked for.
@@ -137,6 +153,7 @@ impl Ledger {
             batcher: Arc::new(Batcher::start(&db, rules, rules.ledger_queue)),
             db,
             rules,
+            verified: Arc::default(),
         }
     }
 
@@ -167,21 +184,65 @@ impl Ledger {
         ledger::balance(self.db.pool(), user, app, self.rules).await
     }
 
-    /// Gives credits once for their reference, as an admin or as `app`.
-    pub async fn grant(&self, grant: &Grant, app: Option<&str>) -> Result<Posted, Failure> {
-        let outcome = ledger::grant(self.db.pool(), rim::new_id(), app, grant).await?;
-        let mut posted = conclude("grant", grant.amount.credits(), outcome)?;
+    /// Gives credits once for their reference.
+    pub async fn grant(&self, grant: &Grant, clerk: Clerk<'_>) -> Result<Posted, Failure> {
+        let (id, required) = (rim::new_id(), grant.amount.credits());
+        let mut posted = match clerk {
+            Clerk::App(app) => {
+                let outcome = ledger::grant(self.db.pool(), id, Some(app), grant).await?;
+                conclude("grant", required, outcome)?
+            }
+            Clerk::Admin(admin, client) => {
+                let mut desk = self.db.as_user(admin).await?;
+                let outcome = ledger::grant(&mut *desk, id, None, grant).await;
+                let posted = conclude("grant", required, outcome.map_err(admin::Error::from)?)?;
+                if !posted.replayed {
+                    let what = "credits_granted";
+                    admin::moved_credits(&mut desk, grant.user_id, what, client).await?;
+                }
+                desk.commit().await?;
+                posted
+            }
+        };
         posted.transaction.description = Some(grant.reason.as_str().to_owned());
-        posted.transaction.app_id = app.map(str::to_owned);
+        if let Clerk::App(app) = clerk {
+            posted.transaction.app_id = Some(app.to_owned());
+        }
         Ok(posted)
     }
 
-    /// Refunds a charge once for its reference, as an admin or as the `app` that charged.
-    pub async fn refund(&self, refund: &Refund, app: Option<&str>) -> Result<Posted, Failure> {
-        let outcome = ledger::refund(self.db.pool(), rim::new_id(), app, refund).await?;
-        let mut posted = conclude("refund", Credits::ZERO, outcome)?;
+    /// Refunds a charge once for its reference; an app, one that it charged.
+    pub async fn refund(&self, refund: &Refund, clerk: Clerk<'_>) -> Result<Posted, Failure> {
+        let (id, required) = (rim::new_id(), Credits::ZERO);
+        let mut posted = match clerk {
+            Clerk::App(app) => {
+                let outcome = ledger::refund(self.db.pool(), id, Some(app), refund).await?;
+                conclude("refund", required, outcome)?
+            }
+            Clerk::Admin(admin, client) => {
+                let mut desk = self.db.as_user(admin).await?;
+                let outcome = ledger::refund(&mut *desk, id, None, refund).await;
+                let posted = conclude("refund", required, outcome.map_err(admin::Error::from)?)?;
+                if !posted.replayed {
+                    let what = "credits_refunded";
+                    admin::moved_credits(&mut desk, refund.user_id, what, client).await?;
+                }
+                desk.commit().await?;
+                posted
+            }
+        };
         posted.transaction.description = Some(refund.reason.as_str().to_owned());
         Ok(posted)
+    }
+
+    /// How many operations wait to be written.
+    pub fn queued(&self) -> usize {
+        self.batcher.queued()
+    }
+
+    /// What the last look of this process at the whole ledger said.
+    pub fn last_verified(&self) -> Option<Verified> {
+        *self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what has expired in wallets that nobody looks at, from time to time, for ever.
@@ -210,8 +271,11 @@ impl Ledger {
         let mut days = tokio::time::interval_at(first, Duration::from_hours(24));
         loop {
             days.tick().await;
-            if let Err(error) = verification::run_and_count(&self.db).await {
-                tracing::warn!(%error, "the ledger was not verified");
+            match verification::run_and_count(&self.db).await {
+                Ok(verified) => {
+                    *self.verified.lock().unwrap_or_else(PoisonError::into_inner) = Some(verified);
+                }
+                Err(error) => tracing::warn!(%error, "the ledger was not verified"),
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use metrics::gauge;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -17,6 +18,15 @@ pub struct Report {
     pub figures: Vec<(String, i64)>,
     /// What does not add up; nothing should be here.
     pub differences: Vec<Difference>,
+}
+
+/// What the last look at the whole ledger said.
+#[derive(Clone, Copy, Debug)]
+pub struct Verified {
+    /// When it was.
+    pub at: DateTime<Utc>,
+    /// How many rows differed.
+    pub differences: usize,
 }
 
 /// One row that is not what it should be.
@@ -62,7 +72,7 @@ pub async fn run(db: &mut PgConnection) -> sqlx::Result<Report> {
 }
 
 /// As [`run`], with the result as numbers: `tollgate_ledger_differences` and when it was.
-pub async fn run_and_count(db: &Db) -> sqlx::Result<()> {
+pub async fn run_and_count(db: &Db) -> sqlx::Result<Verified> {
     let mut connection = db.connect().await?;
     // It reads everything, and whoever waits for it is a timer.
     ledger::take_time(&mut connection).await?;
@@ -72,7 +82,11 @@ pub async fn run_and_count(db: &Db) -> sqlx::Result<()> {
     }
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
     gauge!("tollgate_ledger_differences").set(differences.len() as f64);
+    let verified = Verified {
+        at: rim::now(),
+        differences: differences.len(),
+    };
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    gauge!("tollgate_ledger_verified_timestamp_seconds").set(rim::now().timestamp() as f64);
-    Ok(())
+    gauge!("tollgate_ledger_verified_timestamp_seconds").set(verified.at.timestamp() as f64);
+    Ok(verified)
 }

@@ -182,8 +182,9 @@ pub async fn page(
             sqlx::query_as!(
                 Row,
                 r#"SELECT id AS "at!", json_build_object(
-                       'id', id, 'type', type, 'outcome', outcome, 'ipAddress', host(address),
-                       'userAgent', user_agent, 'at', at)::text AS "json!"
+                       'id', id, 'type', type, 'outcome', outcome,
+                       'ipAddress', CASE WHEN admin_id IS NULL THEN host(address) END,
+                       'userAgent', CASE WHEN admin_id IS NULL THEN user_agent END, 'at', at)::text AS "json!"
                    FROM auth.security_events WHERE id > $1 ORDER BY id LIMIT $2"#,
                 after,
                 limit

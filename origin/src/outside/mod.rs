@@ -17,7 +17,7 @@ pub mod wire;
 
 pub use routes::{callback, depart, router};
 pub use settings::OutsideConfig;
-pub use store::{unlink_all, use_token};
+pub use store::{list, unlink_all, use_token};
 
 use provider::Provider;
 use wire::Wire;

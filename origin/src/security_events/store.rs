@@ -15,7 +15,9 @@ pub struct Page {
 pub async fn page(db: &mut PgConnection, limit: i64, before: i64) -> sqlx::Result<Page> {
     let mut events = sqlx::query_as!(
         SecurityEvent,
-        r#"SELECT id, type AS "type!", outcome, host(address) AS ip_address, user_agent, at
+        // Where an admin sits is nothing that the owner of the account needs to know.
+        r#"SELECT id, type AS "type!", outcome, CASE WHEN admin_id IS NULL THEN host(address) END AS ip_address,
+                  CASE WHEN admin_id IS NULL THEN user_agent END AS user_agent, at
            FROM auth.security_events WHERE id < $1
            ORDER BY id DESC LIMIT $2"#,
         before,

@@ -1,6 +1,9 @@
 //! The origin's routes on a real Postgres, under the runtime role, by `oneshot`.
 
 mod accounts;
+mod admin;
+mod admin_credits;
+mod admin_operator;
 mod apps;
 mod bad_input;
 mod batcher;

@@ -12,7 +12,8 @@ const ENTRIES_BESIDE: i64 = 20_261_123_001_100;
 
 /// Somebody with 150 credits, as an early schema kept them.
 const SOMEBODY: &str = "
-    INSERT INTO auth.users (id, email, email_normalised) VALUES ('00000000-0000-7000-8000-000000000001', 'a', 'a');
+    INSERT INTO auth.users (id, email, email_normalised, role)
+    VALUES ('00000000-0000-7000-8000-000000000001', 'a', 'a', 'admin');
     INSERT INTO auth.sessions (id, user_id, client_id, refresh_salt, remember, amr, expires_at, ends_at)
     VALUES ('00000000-0000-7000-8000-000000000002', '00000000-0000-7000-8000-000000000001', 'first-party',
             substr(sha256(''), 1, 16), false, '{pwd}', now() + interval '1 day', now() + interval '1 day');
@@ -42,12 +43,18 @@ async fn charge_and_hold(
     called.fetch_all(db).await
 }
 
-/// Grants the same, for the same reference.
+/// Grants the same, for the same reference, as the admin that they are.
 async fn grant(db: &PgPool) -> String {
     let call = "SELECT outcome FROM credits.grant(
                     gen_random_uuid(), '00000000-0000-7000-8000-000000000001', NULL, 1000, 'paid', NULL, 'reason', 'r',
                     'z', 1000000000)";
-    let granted = sqlx::query_scalar(call).fetch_one(db).await;
+    let mut transaction = db.begin().await.expect("a transaction");
+    sqlx::query("SELECT set_config('tollgate.user', '00000000-0000-7000-8000-000000000001', true)")
+        .execute(&mut *transaction)
+        .await
+        .expect("set");
+    let granted = sqlx::query_scalar(call).fetch_one(&mut *transaction).await;
+    transaction.commit().await.expect("written");
     granted.expect("a grant")
 }
 

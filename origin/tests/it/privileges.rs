@@ -173,6 +173,65 @@ async fn what_acts_for_a_user_acts_for_nobody_else(db: PgPool) {
     }
 }
 
+/// What an admin does, the database lets nobody else do, whatever a handler believes.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn what_admins_do_nobody_else_does(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.register("ada@example.org").await;
+    let eve = origin.register("eve@example.org").await;
+    let mut runtime = as_runtime(&db).await;
+    for call in [
+        "auth.acting_admin()",
+        "auth.look_as_admin($1::uuid)",
+        "auth.admin_changes_ban($1::uuid, true, NULL, NULL)",
+        "auth.admin_changes_role($1::uuid, 'admin', NULL, NULL)",
+        "auth.admin_counts_mail()",
+        "auth.admin_ends_sessions($1::uuid, NULL, NULL, NULL)",
+        "auth.admin_finds_people('', NULL, '', 9)",
+        "auth.admin_moved_credits($1::uuid, 'credits_granted', NULL, NULL)",
+        "auth.admin_sees_mail(9)",
+        "credits.grant(gen_random_uuid(), $1::uuid, NULL, 1, 'free', NULL, 'r', 'r', 'f', 1000)",
+        "credits.refund(gen_random_uuid(), $1::uuid, NULL, $1::uuid, 1, 'r', 'r', 'f')",
+        // These are the owner's alone.
+        "auth.change_ban(NULL, $1::uuid, true, NULL, NULL)",
+        "auth.change_role(NULL, $1::uuid, 'admin', NULL, NULL)",
+        "auth.end_sessions(NULL, $1::uuid, NULL, NULL, NULL)",
+        "auth.people('', NULL, '', 9)",
+        "auth.take_charge(NULL, $1::uuid)",
+        "auth.write_down_for(NULL, $1::uuid, NULL, 'x', NULL, NULL)",
+        "auth.end_everything($1::uuid)",
+    ] {
+        for acting in [&*eve, ""] {
+            sqlx::query("SELECT set_config('tollgate.user', $1, false)")
+                .bind(acting)
+                .execute(&mut runtime)
+                .await
+                .expect("set");
+            let call = format!("SELECT {call} FROM (SELECT $1::uuid AS subject) AS one");
+            let error = sqlx::query(sqlx::AssertSqlSafe(call.clone()))
+                .bind(&ada)
+                .execute(&mut runtime)
+                .await
+                .expect_err(&call);
+            let code = error
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code);
+            assert_eq!(code.as_deref(), Some("42501"), "{call}: {error}");
+        }
+    }
+    // Nor does anybody's event name an admin who did it.
+    let forged = "INSERT INTO auth.security_events (user_id, admin_id, type, outcome)
+                  VALUES (auth.acting_user(), auth.acting_user(), 'banned', 'success')";
+    sqlx::query("SELECT set_config('tollgate.user', $1, false)")
+        .bind(&eve)
+        .execute(&mut runtime)
+        .await
+        .expect("set");
+    let error = sqlx::query(forged).execute(&mut runtime).await;
+    let error = error.expect_err("a forgery");
+    assert!(error.to_string().contains("row-level security"), "{error}");
+}
+
 /// Invariant 9 of the architecture: the list is short, and it is this one.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
@@ -188,6 +247,13 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
         [
             "auth.account_by_email",
             "auth.account_of_outside",
+            "auth.admin_changes_ban",
+            "auth.admin_changes_role",
+            "auth.admin_counts_mail",
+            "auth.admin_ends_sessions",
+            "auth.admin_finds_people",
+            "auth.admin_moved_credits",
+            "auth.admin_sees_mail",
             "auth.ask_for_mail",
             "auth.begin_attempt",
             "auth.begin_outside_sign_in",
@@ -250,7 +316,7 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
              (p.prosecdef AND (p.proowner <> 'tollgate_definer'::regrole
                                OR NOT 'search_path=pg_catalog, pg_temp' = ANY (coalesce(p.proconfig, '{}'))))
              OR has_function_privilege('public', p.oid, 'EXECUTE')
-             OR (NOT p.prosecdef AND p.proname NOT IN ('acting_user', 'act_for', 'meet_device', 'open_session')
+             OR (NOT p.prosecdef AND p.proname NOT IN ('acting_user', 'act_for', 'meet_device', 'open_session', 'acting_admin', 'look_as_admin')
                  AND has_function_privilege('tollgate_app', p.oid, 'EXECUTE')))";
     assert_eq!(count(&db, careless).await, 0);
 }

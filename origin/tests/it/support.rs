@@ -7,7 +7,7 @@ use axum::{
 };
 use clap::Parser;
 use origin::{
-    App,
+    App, Client,
     apps::{self, NewApp, Permission, ServiceKey},
     cli::{Cli, Task},
     rim, router, verification,
@@ -353,6 +353,15 @@ impl Answer {
             .iter()
             .filter_map(|error| error["pointer"].as_str())
             .collect()
+    }
+}
+
+/// From where an admin acts, in tests that call without a request.
+pub fn client() -> Client {
+    Client {
+        address: Some([192, 0, 2, 7].into()),
+        agent: Some("an admin's browser".to_owned()),
+        device: None,
     }
 }
 
