@@ -55,10 +55,11 @@ fn form(
     let label = reader.words.common.new_password;
     let field = Field::password("newPassword", label, "new-password").mistake(mistake);
     let form = Form::new(Purpose::Reset.path(), words.reset_button);
+    let email = followed.holder.user.email.as_str();
     let page = reader
         .page(words.reset)
-        .says((words.reset_says)(&followed.holder.user.email))
-        .form(form.hidden("token", token).field(field));
+        .says((words.reset_says)(email))
+        .form(form.hidden("token", token).about(email).field(field));
     reader.show(status, &page, followed.leads_to.as_ref())
 }
 

@@ -79,7 +79,11 @@ impl Looking {
         let (title, says) = texts(&words.mistakes, problem);
         let page = self.reader.page(title).says(says);
         let page = page.says((words.common.reference)(id));
-        let page = page.link(page_of(&self.back), words.common.back);
+        let back = match problem.code {
+            Code::NotFound => "/account".to_owned(),
+            _ => page_of(&self.back),
+        };
+        let page = page.link(back, words.common.back);
         let mut page = self.reader.show(parts.status, &page, None);
         keep_retry(&parts.headers, &mut page);
         headers::put_on(app, &mut page);

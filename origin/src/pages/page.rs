@@ -48,6 +48,8 @@ pub struct Page<'a> {
 pub struct Form {
     action: String,
     hidden: Vec<(&'static str, String)>,
+    /// Whose password it is about: managers of passwords look for it.
+    account: Option<String>,
     fields: Vec<Field>,
     button: String,
     is_quiet: bool,
@@ -229,6 +231,7 @@ impl Form {
         Self {
             action: action.into(),
             hidden: Vec::new(),
+            account: None,
             fields: Vec::new(),
             button: button.into(),
             is_quiet: false,
@@ -239,6 +242,12 @@ impl Form {
     /// With something that is not shown.
     pub fn hidden(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.hidden.push((name, value.into()));
+        self
+    }
+
+    /// About this account's password.
+    pub fn about(mut self, email: impl Into<String>) -> Self {
+        self.account = Some(email.into());
         self
     }
 

@@ -107,7 +107,9 @@ fn page(browser: &Browser, is_again: bool, mistake: Option<&Mistake>) -> Respons
             .link(browser.along("/sign-in/mail"), words.sign_in.by_mail)
             .link(browser.along("/sign-in/forgot"), words.sign_in.forgot);
     }
-    let page = page.link(browser.along("/register"), words.sign_in.no_account);
+    if !is_again {
+        page = page.link(browser.along("/register"), words.sign_in.no_account);
+    }
     let status = mistake.map_or(StatusCode::OK, |mistake| mistake.status);
     browser.show_forms(status, &page)
 }

@@ -232,7 +232,7 @@ async fn devices_are_seen_and_signed_out(db: PgPool) {
 /// A form of hers to end a session, though she has one alone.
 async fn eve_form(eve: &mut Surfer<'_>) -> Filled {
     let page = eve.look("/account/devices").await;
-    let form = page.form("/account/devices/end-others");
+    let form = page.form("/account/devices/end-all");
     Filled {
         action: "/account/devices/end".to_owned(),
         ..form

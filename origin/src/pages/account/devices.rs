@@ -36,19 +36,20 @@ async fn show(State(app): State<App>, browser: Browser) -> Result<Response, Fail
     transaction.commit().await?;
     let words = &browser.words.account;
     let items = sessions.iter().map(|session| item(&browser, session));
+    let others = browser.form(OTHERS, words.others).quiet();
     let list = Part {
         says: vec![words.devices_says.to_owned()],
         items: items.collect(),
+        forms: if sessions.len() > 1 {
+            vec![others]
+        } else {
+            Vec::new()
+        },
         ..Part::default()
     };
-    let others = browser.form(OTHERS, words.others).quiet();
     let all = browser.form(ALL, words.everywhere).quiet().grave();
     let page = AccountPage::new(&browser, Section::Devices)
         .part(list)
-        .part(Part {
-            forms: vec![others],
-            ..Part::default()
-        })
         .part(Part {
             heading: Some(words.everywhere),
             says: vec![words.everywhere_says.to_owned()],

@@ -82,6 +82,8 @@ pub struct Part {
     pub says: Vec<String>,
     /// A `data:` URL, and what it is.
     pub picture: Option<(String, &'static str)>,
+    /// What is said below it.
+    pub below: Option<&'static str>,
     /// What is to be copied.
     pub secrets: Vec<String>,
     pub items: Vec<Item>,

@@ -106,8 +106,10 @@ fn password(browser: &Browser, has_password: bool, mistake: Option<&Mistake>) ->
     );
     let current = words.account.current_password;
     let new = words.common.new_password;
+    let email = browser.visitor().map_or("", |visitor| &visitor.email);
     let form = browser
         .form(PASSWORD, words.account.change_password)
+        .about(email)
         .field(Field::password("currentPassword", current, "current-password").mistake(is_wrong))
         .field(Field::password("newPassword", new, "new-password").mistake(is_common))
         .field(Field::check("revokeOthers", words.account.end_others, true));
@@ -183,16 +185,13 @@ async fn begin(State(app): State<App>, client: Client, sent: Sent) -> Result<Res
         heading: Some(words.factor_begin),
         says: vec![words.factor_scan.to_owned()],
         picture: Some((enrolment.qr_code, words.factor_picture)),
-        ..Part::default()
-    };
-    let key = Part {
-        says: vec![words.factor_type.to_owned()],
+        below: Some(words.factor_type),
         secrets: vec![secret.join(" ")],
         forms: vec![confirmation(browser, None)],
         ..Part::default()
     };
     let page = AccountPage::new(browser, Section::Security);
-    Ok(page.part(scan).part(key).show(browser, None))
+    Ok(page.part(scan).show(browser, None))
 }
 
 fn confirmation(browser: &Browser, mistake: Option<&Mistake>) -> Form {

@@ -201,7 +201,7 @@ pub static WORDS: Words = Words {
         second_factor_removed: "Anmeldung in zwei Schritten ausgeschaltet",
         session_crowded_out: "Am wenigsten benutztes Gerät abgemeldet",
         session_ended: "Gerät abgemeldet",
-        sign_in: "Angemeldet",
+        sign_in: "Anmeldung",
         sign_out: "Abgemeldet",
         sign_out_everywhere: "Überall abgemeldet",
     },

@@ -197,7 +197,7 @@ pub static WORDS: Words = Words {
         second_factor_removed: "Two-step sign-in turned off",
         session_crowded_out: "Least used device signed out",
         session_ended: "Device signed out",
-        sign_in: "Signed in",
+        sign_in: "Sign-in",
         sign_out: "Signed out",
         sign_out_everywhere: "Signed out everywhere",
     },
