@@ -1,6 +1,10 @@
-"""A relying party by Authlib: `authlib_party.py ISSUER CLIENT SECRET BACK`, as `openid_client.mjs`."""
+"""A relying party by Authlib: `authlib_party.py ISSUER CLIENT SECRET BACK`, as `openid_client.mjs`.
+
+Where `DISCOVERY` is set, it reads there what the issuer can do.
+"""
 
 import json
+import os
 import sys
 
 import requests
@@ -9,7 +13,8 @@ from authlib.jose import JsonWebKey, JsonWebToken
 from authlib.oidc.core import CodeIDToken
 
 issuer, client_id, secret, back = sys.argv[1:]
-server = requests.get(f"{issuer}/.well-known/openid-configuration", timeout=20).json()
+discovery = os.environ.get("DISCOVERY", "/.well-known/openid-configuration")
+server = requests.get(issuer + discovery, timeout=20).json()
 session = OAuth2Session(
     client_id,
     secret,

@@ -58,7 +58,8 @@ export async function isLight(browser, path) {
   const page = await open(browser);
   const sizes = [];
   page.on("response", (response) => sizes.push(response.body().then((body) => body.length, () => 0)));
-  await page.goto(edge + path);
+  const answer = await page.goto(edge + path);
+  equal(answer.status(), 200, path);
   const all = await Promise.all(sizes);
   const bytes = all.reduce((sum, size) => sum + size, 0);
   holds(all.length <= MOST_REQUESTS && bytes <= MOST_BYTES, `${path}: ${all.length} requests, ${bytes} bytes`);

@@ -1,14 +1,15 @@
 //! Libraries that relying parties use: each sends a browser to sign in, trades its code, and reads who
 //! that is.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::{Answer, Client, free_ports, operator::operate};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::Command,
+    time::{Instant, sleep},
 };
 
 use crate::rig::{Person, python, run, script};
@@ -30,6 +31,9 @@ async fn sign_in_by(name: &str, mut program: Command, kind: &[&str]) -> Result<V
     let secret = said.split_whitespace().last().context("a secret")?;
 
     let ada = Person::sign_up().await?;
+    if kind.contains(&"RS256") {
+        rsa_key(&edge).await?;
+    }
     let mut program = program
         .args([&edge.url(""), name, secret, &back])
         .stdin(Stdio::piped())
@@ -58,6 +62,19 @@ async fn sign_in_by(name: &str, mut program: Command, kind: &[&str]) -> Result<V
     Ok(learned)
 }
 
+/// Waits for the key that the first client has made which wants one.
+async fn rsa_key(edge: &Client) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let keys = Answer::to(edge.get("/oauth2/rs256/jwks.json")).await?.ok();
+        if keys.body["keys"][0].is_object() {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < Duration::from_mins(1), "there is no key");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test]
 async fn somebody_signs_in_by_openid_client_in_a_browser() -> Result<()> {
     let learned = sign_in_by("openid-client", script("openid_client.mjs"), &[]).await?;
@@ -76,8 +93,12 @@ async fn somebody_signs_in_by_oauth4webapi_in_a_browser() -> Result<()> {
 
 #[tokio::test]
 async fn somebody_signs_in_by_authlib_in_a_browser_by_python() -> Result<()> {
-    for (name, alg) in [("authlib", "EdDSA"), ("authlib-rsa", "RS256")] {
+    for (name, alg, discovery) in [
+        ("authlib", "EdDSA", "/.well-known/openid-configuration"),
+        ("authlib-rsa", "RS256", "/oauth2/rs256/openid-configuration"),
+    ] {
         let mut party = Command::new(python()?);
+        party.env("DISCOVERY", discovery);
         party.arg(tests::root().join("tests/tests/web/authlib_party.py"));
         let learned = sign_in_by(name, party, &["--id-token-alg", alg]).await?;
         assert_eq!(learned["alg"], alg, "{learned}");

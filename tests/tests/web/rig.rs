@@ -20,9 +20,10 @@ impl Person {
     pub async fn sign_up() -> Result<Self> {
         let edge = Client::of_stack();
         let email = new_address();
-        let body = json!({"email": email, "password": PASSWORD, "name": "Ada"});
-        let registered = Answer::to(edge.post("/api/v1/auth/register").json(&body)).await?;
+        let new = json!({"email": email, "password": PASSWORD, "name": "Ada"});
+        let registered = Answer::to(edge.post("/api/v1/auth/register").json(&new)).await?;
         assert_eq!(registered.status, 201, "{registered:?}");
+        let body = json!({"email": email, "password": PASSWORD});
         let signed_in = Answer::to(edge.post("/api/v1/auth/login").json(&body))
             .await?
             .ok();

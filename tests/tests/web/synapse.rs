@@ -149,6 +149,6 @@ async fn somebody_signs_in_to_synapse_in_a_browser_by_python() -> Result<()> {
         .get("/api/v1/auth/matrix-user-links")
         .bearer_auth(&ada.access);
     let links = Answer::to(links).await?.ok();
-    assert_eq!(links.body["links"][0]["mxid"], mxid, "{links:?}");
+    assert_eq!(links.body["links"][0]["matrixUserId"], mxid, "{links:?}");
     Ok(())
 }
