@@ -7,14 +7,8 @@ use crate::{app::App, apps};
 
 /// Browsers and proxies take no longer lines everywhere; a request of a relying party fits.
 const MAX_BYTES: usize = 4_000;
-/// What our own pages are below; what else is ours may lead on to anywhere.
-const OURS: [&str; 5] = [
-    "/account",
-    "/sign-in",
-    "/sign-out",
-    "/register",
-    "/check-your-mail",
-];
+/// What of ours may lead on to anywhere: to relying parties.
+const LEADING_ON: [&str; 3] = ["/oauth2/", "/api/oidc/", "/api/auth/oauth2/"];
 
 /// Where to return to, if anybody has said so.
 #[derive(Clone, Debug, Default)]
@@ -85,13 +79,10 @@ pub fn is_ours(app: &App, url: &Url) -> bool {
     url.origin().ascii_serialization() == app.config.public_url.origin()
 }
 
-/// Whether it is ours, and no page of ours.
+/// Whether it is ours, and leads on from there.
 pub fn goes_on(app: &App, url: &Url) -> bool {
-    let is_page = OURS.iter().any(|page| {
-        let rest = url.path().strip_prefix(page);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
-    is_ours(app, url) && !is_page
+    let path = url.path();
+    is_ours(app, url) && LEADING_ON.iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// The path of ours that a text is, as a browser and we read it alike.
