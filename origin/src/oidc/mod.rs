@@ -1,7 +1,7 @@
-//! The OpenID provider: programs of others (clients, relying parties) sign people in by us. [`request`] is
-//! what a client asks for, [`authorize`] how somebody goes back to it with a code, [`token`] what it gets
-//! for that, and [`proof`] how it says who it is; where people are sent back to is a rule of
-//! [`clients`].
+//! The OpenID provider: programs of others (clients, relying parties) sign people in by us. `request` is
+//! what a client asks for, `authorize` how somebody goes back to it with a code, `token` what it gets
+//! for that, and `proof` how it says who it is; where people are sent back to is a rule of
+//! `clients`.
 //!
 //! What somebody lets a client do is a grant: one row, which is born with its code, and by which its
 //! tokens are asked after whenever they are shown. It ends with the browser's session that it came from,
