@@ -59,12 +59,7 @@ pub async fn by_get(
         Ok(asked) => asked,
         Err(answer) => return Ok(answer),
     };
-    let cookie = cookie::shown(&app.config, &headers);
-    let browser = match &cookie {
-        Some(hash) => store::browser(app.db.pool(), hash).await?,
-        None => None,
-    };
-    let (Some(cookie), Some(browser)) = (cookie, browser) else {
+    let Some((cookie, browser)) = signed_in(&app, &headers).await? else {
         return Ok(sign_in(&app, &reader, &asked, &query, false));
     };
     if wants_sign_in(&app, &asked, &browser, &query) {
@@ -124,12 +119,7 @@ pub async fn decide(
         Ok(asked) => asked,
         Err(answer) => return Ok(answer),
     };
-    let cookie = cookie::shown(&app.config, &headers);
-    let browser = match &cookie {
-        Some(hash) => store::browser(app.db.pool(), hash).await?,
-        None => None,
-    };
-    let (Some(cookie), Some(browser)) = (cookie, browser) else {
+    let Some((cookie, browser)) = signed_in(&app, &headers).await? else {
         return Ok(sign_in(&app, &reader, &asked, &query, false));
     };
     if wants_sign_in(&app, &asked, &browser, &query) {
@@ -152,6 +142,18 @@ pub async fn decide(
         &from,
     )
     .await
+}
+
+/// Who is signed in in a browser, and by which cookie.
+pub async fn signed_in(
+    app: &App,
+    headers: &HeaderMap,
+) -> sqlx::Result<Option<([u8; 32], Browser)>> {
+    let Some(cookie) = cookie::shown(&app.config, headers) else {
+        return Ok(None);
+    };
+    let browser = store::browser(app.db.pool(), &cookie).await?;
+    Ok(browser.map(|browser| (cookie, browser)))
 }
 
 /// Reads a request, or says what to answer.

@@ -19,10 +19,9 @@ use crate::{
 };
 
 use super::{
-    authorize::{again_by_get, csrf, moment, subject},
+    authorize::{again_by_get, csrf, moment, signed_in, subject},
     clients, pages,
     params::{MOST_BYTES, Params},
-    store::{self, Browser},
     tokens::{self, Hint},
 };
 
@@ -48,7 +47,7 @@ pub async fn by_get(
         Ok(asked) => asked,
         Err(answer) => return Ok(answer),
     };
-    let Some(browser) = browser(&app, &headers).await? else {
+    let Some((_, browser)) = signed_in(&app, &headers).await? else {
         return Ok(leave(&app, &reader, &asked));
     };
     let means_it = asked.hint.as_ref().is_some_and(|hint| {
@@ -97,7 +96,7 @@ pub async fn decide(
         Ok(asked) => asked,
         Err(answer) => return Ok(answer),
     };
-    let Some(browser) = browser(&app, &headers).await? else {
+    let Some((_, browser)) = signed_in(&app, &headers).await? else {
         return Ok(leave(&app, &reader, &asked));
     };
     let shown = form.clear("csrf").unwrap_or_default();
@@ -119,13 +118,6 @@ pub async fn decide(
     }
     sessions::sign_out(&app, browser.user, browser.session, &from).await?;
     Ok(leave(&app, &reader, &asked))
-}
-
-async fn browser(app: &App, headers: &HeaderMap) -> sqlx::Result<Option<Browser>> {
-    match cookie::shown(&app.config, headers) {
-        Some(hash) => store::browser(app.db.pool(), &hash).await,
-        None => Ok(None),
-    }
 }
 
 /// Reads a request, or says what to answer: to an address that is not the client's nobody is sent, and

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::{Request, State},
-    http::{HeaderMap, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use base64ct::{Base64UrlUnpadded, Encoding};
@@ -16,6 +16,7 @@ use crate::{
     app::App,
     door,
     front::Client as Asker,
+    pages::is_form,
     rim,
     sessions::{Presented, RefreshKind},
 };
@@ -78,15 +79,7 @@ pub async fn issue(
 
 /// The fields of a form, each once.
 pub async fn form(app: &App, headers: &HeaderMap, request: Request) -> Result<Params, Refused> {
-    let content_type = headers.get(header::CONTENT_TYPE);
-    let content_type = content_type.and_then(|value| value.to_str().ok());
-    let essence = content_type.and_then(|value| value.split(';').next());
-    let is_form = essence.is_some_and(|essence| {
-        essence
-            .trim()
-            .eq_ignore_ascii_case("application/x-www-form-urlencoded")
-    });
-    if !is_form {
+    if !is_form(headers) {
         return Err(Refused::new(
             "invalid_request",
             "The body must be application/x-www-form-urlencoded",

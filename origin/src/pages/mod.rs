@@ -21,7 +21,7 @@ mod words;
 
 pub use browser::{Browser, Sent};
 pub use code::{ask_for_code, forget_half};
-pub use form::{By, Posted};
+pub use form::{By, Posted, is_form};
 pub use headers::dress;
 pub use mishap::{Looking, Mistake, tell};
 pub use page::{Field, Form, Reader, go, with_cookies};
