@@ -195,8 +195,11 @@ fn decode(raw: &str) -> String {
     let mut parts = raw.split(mark);
     let first = parts.next().unwrap_or_default().to_owned();
     let decoded = parts.map(|part| {
-        // Up to the next part, which says for itself how it is encoded.
-        let end = part.find("\r\n--").unwrap_or(part.len());
+        // Up to the next part, which says for itself how it is encoded. A line that goes on may
+        // begin as a boundary does: a secret has dashes.
+        let mut ends = part.match_indices("\r\n--").map(|(end, _)| end);
+        let end = ends.find(|end| !part[..*end].ends_with('='));
+        let end = end.unwrap_or(part.len());
         format!("{mark}{}{}", unquote(&part[..end]), &part[end..])
     });
     std::iter::once(first).chain(decoded).collect()
@@ -212,4 +215,17 @@ fn unquote(text: &str) -> String {
         bytes.extend_from_slice(&piece.as_bytes()[2..]);
     }
     String::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn a_secret_that_goes_on_with_dashes_is_read_whole() {
+    let mark = "Content-Transfer-Encoding: quoted-printable";
+    let raw = format!("{mark}\r\n\r\nhttp://a/?token=3Dab=\r\n--cd\r\n--next\r\n{mark}\r\n\r\n=3D");
+    let letter = Letter { raw: decode(&raw) };
+    assert_eq!(letter.token(), "ab--cd");
+    assert!(
+        letter
+            .raw
+            .ends_with("\r\n--next\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=")
+    );
 }
