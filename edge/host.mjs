@@ -65,7 +65,9 @@ export async function handOn(request, url, dropped, headers, answerHeaders, time
   const onward = new Headers(request.headers);
   if (dropped) for (const name of dropped.split("\n")) onward.delete(name);
   setAll(onward, headers);
-  const { method, body } = request;
+  const { method } = request;
+  // A GET that says it has a body of no bytes has one here, and may not.
+  const body = method === "GET" || method === "HEAD" ? undefined : request.body;
   const begun = Date.now();
   let isAnswered = true;
   const none = (why, isLate) => {

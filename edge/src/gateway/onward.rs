@@ -62,10 +62,7 @@ impl Gateway {
         caller: Option<&Verified>,
         rates: &Rates<'_>,
     ) -> Result<Forward, Problem> {
-        let may_have_body = matches!(head.method.as_str(), "DELETE" | "PATCH" | "POST" | "PUT");
-        if may_have_body {
-            is_small_enough(host, head, route)?;
-        }
+        has_fit_body(host, head, route)?;
         let request_id = host.new_request_id();
         let (behind, dropped, further) = match route.to {
             Destination::App(index) => {
@@ -89,7 +86,8 @@ impl Gateway {
                 };
                 let names = host.header_names();
                 let dropped = names.lines().filter(|name| is_reserved(name));
-                (behind, dropped.map(str::to_owned).collect(), Headers::new())
+                let trace = begun_trace(&names, &request_id).into_iter().collect();
+                (behind, dropped.map(str::to_owned).collect(), trace)
             }
         };
         let settlement = match (route.price(&head.method), caller) {
@@ -237,9 +235,7 @@ fn passed_on<H: Host>(
         format!("{via}, 1.1 tollgate").into()
     });
     headers.push(("via", via));
-    if !has("traceparent") {
-        headers.push(("traceparent", begun_trace(request_id).into()));
-    }
+    headers.extend(begun_trace(&names, request_id));
     (dropped, headers)
 }
 
@@ -258,27 +254,42 @@ fn without_ours(cookies: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The begin of a trace, named by the request's id, which is random. W3C Trace Context §3.2.
-fn begun_trace(request_id: &str) -> String {
+/// The begin of a trace, where a request with headers of these names is in none; named by the request's id,
+/// which is random. W3C Trace Context §3.2.
+fn begun_trace(names: &str, request_id: &str) -> Option<(&'static str, Cow<'static, str>)> {
+    if names.lines().any(|name| name == "traceparent") {
+        return None;
+    }
     let digits = request_id
         .bytes()
         .filter(u8::is_ascii_hexdigit)
         .map(char::from);
     let id: String = digits.chain(std::iter::repeat('0')).take(32).collect();
-    format!("00-{id}-{}-01", &id[..16])
+    let parent = format!("00-{id}-{}-01", &id[..16]);
+    Some(("traceparent", parent.into()))
 }
 
-/// Refuses a body here that is too large by its own word: whoever is behind would close the connection
-/// while the client is still sending, who would then never see why.
-/// By what the request says of its body. Where the policy sets a limit, it must say how long that is; a
-/// `DELETE` mostly has none.
-fn is_small_enough<H: Host>(host: &H, head: &Head, route: &Route) -> Result<(), Problem> {
+/// Refuses a body by what the request says of it. One that is too large, since whoever is behind would close
+/// the connection while the client is still sending, who would then never see why. One that does
+/// not say how long it is, where the policy sets a limit; a `DELETE` mostly has none. And one of a `GET` and
+/// the like, which no worker can hand on and nobody reads. RFC 9110 §9.3.1.
+fn has_fit_body<H: Host>(host: &H, head: &Head, route: &Route) -> Result<(), Problem> {
     let length = host
         .header("content-length")
         .and_then(|text| text.parse::<u64>().ok());
+    let method = head.method.as_str();
+    if !matches!(method, "DELETE" | "PATCH" | "POST" | "PUT") {
+        let has_none = length.unwrap_or(0) == 0 && host.header("transfer-encoding").is_none();
+        let says = || format!("a {method} takes no body");
+        return if has_none {
+            Ok(())
+        } else {
+            Err(Problem::new(Code::InvalidRequest, says()))
+        };
+    }
     match length {
         Some(length) if length > route.max_body => Err(too_large(route.max_body)),
-        None if route.needs_length && head.method != "DELETE" => Err(Problem::new(
+        None if route.needs_length && method != "DELETE" => Err(Problem::new(
             Code::LengthRequired,
             "the request must say how long its body is, by `Content-Length`",
         )),
@@ -338,11 +349,14 @@ mod tests {
 
     #[test]
     fn a_trace_is_begun_in_its_form() {
-        let trace = begun_trace("018f5e2a-7b1c-4d3e-8f90-a1b2c3d4e5f6");
+        let begun = |names, id| begun_trace(names, id).map(|(_, trace)| trace);
+        let trace = begun("accept\nhost", "018f5e2a-7b1c-4d3e-8f90-a1b2c3d4e5f6");
         assert_eq!(
-            trace,
-            "00-018f5e2a7b1c4d3e8f90a1b2c3d4e5f6-018f5e2a7b1c4d3e-01"
+            trace.as_deref(),
+            Some("00-018f5e2a7b1c4d3e8f90a1b2c3d4e5f6-018f5e2a7b1c4d3e-01")
         );
-        assert_eq!(begun_trace("request-1").len(), trace.len());
+        let short = begun("", "request-1").expect("a trace");
+        assert_eq!(Some(short.len()), trace.map(|trace| trace.len()));
+        assert_eq!(begun("accept\ntraceparent", "request-1"), None);
     }
 }

@@ -340,6 +340,9 @@ fn forwarding() -> Vec<Case> {
             ..good("DELETE", "/mine").problem(413, "BODY_TOO_LARGE")
         },
         get("nobody, where anybody may ask", "/either").forwarded(),
+        get("a body of a GET", "/either")
+            .body("x=1")
+            .problem(400, "INVALID_REQUEST"),
         get("somebody, where anybody may ask", "/either")
             .bearer(Token::Good)
             .forwarded(),

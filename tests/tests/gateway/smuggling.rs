@@ -201,9 +201,17 @@ async fn where_the_size_of_a_body_counts_it_is_said() -> Result<()> {
     let (origin, app) = (Stub::start(issuer.jwks())?, Stub::start(issuer.jwks())?);
     let worker = start(&app.url, &issuer, &origin).await?;
     let small = |headers: &str, body: &str| post(headers, body).replace("/open", "/small");
+    let get = |headers: &str, body: &str| post(headers, body).replace("POST", "GET");
     spawn_blocking(move || -> Result<()> {
         for (request, status, reaches) in [
             (small("content-length: 3", "abc"), 200, 1),
+            (get("content-length: 0", ""), 200, 1),
+            (get("content-length: 3", "abc"), 400, 0),
+            (
+                get("transfer-encoding: chunked", "3\r\nabc\r\n0\r\n\r\n"),
+                400,
+                0,
+            ),
             (small("content-length: 11", "eleven byte"), 413, 0),
             (
                 small("transfer-encoding: chunked", "3\r\nabc\r\n0\r\n\r\n"),
