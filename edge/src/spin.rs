@@ -19,7 +19,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
-    gcra::{self, Decision, Quota},
+    gcra::{Decision, Quota},
     jwks::Key,
 };
 use spin_sdk::{
@@ -315,12 +315,12 @@ impl Host for Spin {
         if self.now() < redis.away_until.get() {
             return Ok(None);
         }
-        let asked = within(REDIS_PATIENCE_MILLIS, redis.admit(self, key, quota)).await;
+        let asked = within(REDIS_PATIENCE_MILLIS, redis.admit(key, quota)).await;
         let decided = asked.unwrap_or_else(|| Err("no answer in time".to_owned()));
         if decided.is_err() {
             redis.away_until.set(self.now() + REDIS_PAUSE);
         }
-        decided.map_err(|why| format!("Redis: {why}"))
+        decided.map(Some).map_err(|why| format!("Redis: {why}"))
     }
 
     /// Nothing is: see [`keep`](Self::keep).
@@ -350,33 +350,15 @@ impl Host for Spin {
 }
 
 impl Redis {
-    /// Decides by what is there, and puts it there if nobody else did meanwhile.
-    async fn admit(
-        &self,
-        host: &Spin,
-        key: &str,
-        quota: Quota,
-    ) -> Result<Option<Decision>, String> {
+    /// What it says of one request.
+    async fn admit(&self, key: &str, quota: Quota) -> Result<Decision, String> {
         let said = |why: redis::Error| format!("{why:?}");
         let connection = redis::Connection::open(&self.url).await.map_err(said)?;
-        let name = format!("tollgate:edge:{key}");
-        let mut state = None;
-        // Whoever is always too late runs out of patience.
-        loop {
-            let decision = gcra::admit(state, quota, host.now());
-            if !decision.admitted {
-                return Ok(Some(decision));
-            }
-            let swap = gcra::swap(&name, state, decision.tat, quota);
-            let swap = swap.map(|text| RedisParameter::Binary(text.into_bytes()));
-            let there = connection.execute("EVAL", swap).await.map_err(said)?;
-            match there.first() {
-                Some(RedisResult::Binary(there)) => {
-                    state = str::from_utf8(there).ok().and_then(|tat| tat.parse().ok());
-                }
-                Some(RedisResult::Nil) | None => return Ok(Some(decision)),
-                Some(other) => return Err(format!("it says {other:?}")),
-            }
+        let eval = quota.eval(&format!("tollgate:edge:{key}"));
+        let eval = eval.map(|text| RedisParameter::Binary(text.into_bytes()));
+        match *connection.execute("EVAL", eval).await.map_err(said)? {
+            [RedisResult::Int64(now), RedisResult::Int64(ahead)] => Ok(quota.told(now, ahead)),
+            ref other => Err(format!("it says {other:?}")),
         }
     }
 }

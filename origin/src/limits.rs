@@ -5,10 +5,10 @@
 use std::{
     collections::HashMap,
     fmt::Display,
-    hash::{BuildHasher, Hash, RandomState},
+    hash::Hash,
     mem,
     sync::{
-        LazyLock, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -17,23 +17,17 @@ use std::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, TimeDelta, Utc};
 use redis::{
-    Client, RedisResult, Script,
+    Client, RedisResult,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
-use shared::gcra::{self, Decision, Quota, admit};
+use shared::gcra::{Decision, Quota, admit};
 
 /// States kept in each of two generations; about 40 bytes each.
 const GENERATION: usize = 100_000;
-/// How many keys may be at Redis at once.
-const TURNS: usize = 64;
 /// How long Redis is let alone after a failure.
 const PAUSE: TimeDelta = TimeDelta::seconds(1);
-/// How often a state may change under us before this process decides alone.
-const TRIES: usize = 8;
 /// How long a request waits for Redis.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-static SWAP: LazyLock<Script> = LazyLock::new(|| Script::new(gcra::SWAP));
 
 /// One named quota over keys of one kind.
 pub struct Limit<K> {
@@ -46,18 +40,8 @@ pub struct Limit<K> {
 /// The states that replicas share.
 struct Redis {
     connection: ConnectionManager,
-    /// One request of this process at a time for a key, so that replicas alone compete for it.
-    turns: [tokio::sync::Mutex<()>; TURNS],
-    hasher: RandomState,
     /// After a failure it is let alone until then, in microseconds since the epoch.
     away_until: AtomicI64,
-}
-
-impl Redis {
-    fn turn(&self, key: impl Hash) -> &tokio::sync::Mutex<()> {
-        let hash = self.hasher.hash_one(key) % TURNS as u64;
-        &self.turns[usize::try_from(hash).expect("less than TURNS")]
-    }
 }
 
 impl<K: Copy + Display + Eq + Hash> Limit<K> {
@@ -65,8 +49,6 @@ impl<K: Copy + Display + Eq + Hash> Limit<K> {
     pub fn new(name: &'static str, quota: Quota, redis: Option<ConnectionManager>) -> Self {
         let redis = redis.map(|connection| Redis {
             connection,
-            turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
-            hasher: RandomState::new(),
             away_until: AtomicI64::new(0),
         });
         Self {
@@ -81,12 +63,12 @@ impl<K: Copy + Display + Eq + Hash> Limit<K> {
     pub async fn admit(&self, key: K, now: DateTime<Utc>) -> Verdict {
         let shared = match &self.redis {
             Some(redis) if redis.away_until.load(Ordering::Relaxed) <= now.timestamp_micros() => {
-                self.admit_by(redis, key, now).await.unwrap_or_else(|error| {
+                let told = self.admit_by(redis, key, now).await.inspect_err(|error| {
                     tracing::warn!(%error, limit = self.name, "Redis is away: this process decides alone");
                     let until = now + PAUSE;
                     redis.away_until.store(until.timestamp_micros(), Ordering::Relaxed);
-                    None
-                })
+                });
+                told.ok()
             }
             _ => None,
         };
@@ -98,32 +80,19 @@ impl<K: Copy + Display + Eq + Hash> Limit<K> {
         }
     }
 
-    /// By the state that all replicas share: this process's memory of it is the first guess, so
-    /// that one round trip does where no other replica was meanwhile.
-    async fn admit_by(
-        &self,
-        redis: &Redis,
-        key: K,
-        now: DateTime<Utc>,
-    ) -> RedisResult<Option<Decision>> {
-        let _turn = redis.turn(key).lock().await;
+    /// By the state that all replicas share, and the clock that goes with it. This process remembers
+    /// it by its own, for when Redis is away.
+    async fn admit_by(&self, redis: &Redis, key: K, now: DateTime<Utc>) -> RedisResult<Decision> {
+        let mut eval = redis::cmd("EVAL");
+        eval.arg(&self.quota.eval(&format!("tollgate:{}:{key}", self.name)));
         let mut connection = redis.connection.clone();
-        let name = format!("tollgate:{}:{key}", self.name);
-        let mut state = self.states().find(&key);
-        for _ in 0..TRIES {
-            let decision = admit(state, self.quota, now);
-            let mut swap = SWAP.key(&name);
-            swap.arg(state.map(|tat| tat.to_string()).unwrap_or_default());
-            swap.arg(decision.tat).arg(self.quota.period_secs);
-            match swap.invoke_async::<Option<String>>(&mut connection).await? {
-                None => {
-                    self.states().keep(key, decision.tat);
-                    return Ok(Some(decision));
-                }
-                Some(there) => state = there.parse().ok(),
-            }
-        }
-        Ok(None)
+        let (time, ahead) = eval.query_async(&mut connection).await?;
+        let decision = self.quota.told(time, ahead);
+        let tat = now
+            .timestamp_micros()
+            .saturating_add(decision.tat.saturating_sub(time));
+        self.states().keep(key, tat);
+        Ok(decision)
     }
 
     fn admit_here(&self, key: K, now: DateTime<Utc>) -> Decision {
@@ -143,7 +112,8 @@ pub fn connect(redis: Client) -> RedisResult<ConnectionManager> {
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(PATIENCE))
         .set_response_timeout(Some(PATIENCE))
-        .set_number_of_retries(1);
+        // The next request tries again; a retry would have this one wait.
+        .set_number_of_retries(0);
     ConnectionManager::new_lazy_with_config(redis, config)
 }
 
@@ -242,19 +212,52 @@ mod tests {
     }
 
     /// Needs a Redis, which `REDIS_URL` names.
-    #[tokio::test]
-    async fn replicas_share_a_quota_by_redis() {
+    fn replicas() -> [Limit<uuid::Uuid>; 2] {
         let url = std::env::var("REDIS_URL").expect("`cargo xtask test` starts a Redis for it");
-        let replica = || {
+        [(); 2].map(|()| {
             let redis = connect(Client::open(url.as_str()).expect("a URL")).expect("a manager");
             Limit::new("shared", Quota::per_minute(10), Some(redis))
-        };
-        let replicas = [replica(), replica()];
-        let (key, now) = (crate::rim::new_id::<uuid::Uuid>(), crate::rim::now());
+        })
+    }
+
+    #[tokio::test]
+    async fn replicas_share_a_quota_by_redis_whatever_their_clocks_say() {
+        let replicas = replicas();
+        let key = crate::rim::new_id();
+        let off = [TimeDelta::minutes(-1), TimeDelta::minutes(1)];
         let mut admitted = 0;
         for turn in 0..24 {
+            let now = crate::rim::now() + off[turn % 2];
             admitted += u32::from(replicas[turn % 2].admit(key, now).await.decision.admitted);
         }
         assert_eq!(admitted, 10);
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_by_redis_is_what_the_rule_says() {
+        let [replica, _] = replicas();
+        let key = crate::rim::new_id();
+        let redis = replica.redis.as_ref().expect("a Redis");
+        for turn in 1..=12 {
+            let verdict = replica.admit(key, crate::rim::now()).await;
+            let mut get = redis::cmd("GET");
+            get.arg(format!("tollgate:shared:{key}"));
+            let mut connection = redis.connection.clone();
+            let kept: i64 = get.query_async(&mut connection).await.expect("a state");
+            assert_eq!(
+                (verdict.decision.admitted, verdict.decision.tat),
+                (turn <= 10, kept)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_quota_that_is_used_up_by_redis_is_used_up_while_it_is_away() {
+        let [replica, _] = replicas();
+        let (key, now) = (crate::rim::new_id(), crate::rim::now());
+        for _ in 0..10 {
+            assert!(replica.admit(key, now).await.decision.admitted);
+        }
+        assert!(!replica.admit_here(key, now).admitted);
     }
 }

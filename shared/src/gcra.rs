@@ -10,26 +10,18 @@ use serde::{Deserialize, Serialize};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
-/// For Redis, where a key's state is a text under a name (`KEYS[1]`): puts the new one there (`ARGV[2]`,
-/// for so many seconds) if the old one is (`ARGV[1]`; nothing for none). Answers nothing then, else what is
-/// there.
-pub const SWAP: &str = "local there = redis.call('GET', KEYS[1]) or ''
-    if there ~= ARGV[1] then return there end
-    redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-    return false";
-
-/// What `EVAL` is given to do that: the script, how many names it has, the name, and the rest.
-#[must_use]
-pub fn swap(name: &str, before: Option<i64>, after: i64, quota: Quota) -> [String; 6] {
-    [
-        SWAP.to_owned(),
-        "1".to_owned(),
-        name.to_owned(),
-        before.map(|tat| tat.to_string()).unwrap_or_default(),
-        after.to_string(),
-        quota.period_secs.to_string(),
-    ]
-}
+/// The rule as Redis keeps it, where a key's state is a text under a name (`KEYS[1]`): one round trip, and
+/// its clock counts, since those who share a quota do not share theirs. It is given the interval
+/// in microseconds (`ARGV[1]`) and the period in seconds (`ARGV[2]`), and answers what time it is and how
+/// far ahead the state was, for [`Quota::told`] to say what that means.
+const SCRIPT: &str = "local time = redis.call('TIME')
+    local now = time[1] * 1000000 + time[2]
+    local full = now + ARGV[2] * 1000000
+    local tat = tonumber(redis.call('GET', KEYS[1]) or '') or now
+    tat = math.min(math.max(now, tat), full)
+    local next = tat + ARGV[1]
+    if next <= full then redis.call('SET', KEYS[1], string.format('%.0f', next), 'EX', ARGV[2]) end
+    return {now, tat - now}";
 
 /// So many, in so many seconds.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -69,6 +61,25 @@ impl Quota {
         (self.period_micros() / i64::from(self.limit.max(1))).max(1)
     }
 
+    /// What Redis' `EVAL` is given to decide one request: the script, how many names it has, the name,
+    /// and the rest.
+    #[must_use]
+    pub fn eval(self, name: &str) -> [String; 5] {
+        [
+            SCRIPT.to_owned(),
+            "1".to_owned(),
+            name.to_owned(),
+            self.interval_micros().to_string(),
+            self.period_secs.to_string(),
+        ]
+    }
+
+    /// What Redis has decided, by what it answers.
+    #[must_use]
+    pub fn told(self, now: i64, ahead: i64) -> Decision {
+        decide(Some(now.saturating_add(ahead)), self, now)
+    }
+
     /// The value of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10 §3).
     #[must_use]
     pub fn policy_field(self, name: &str) -> String {
@@ -105,11 +116,14 @@ impl Decision {
 /// so that nobody is shut out for longer than that.
 #[must_use]
 pub fn admit(tat: Option<i64>, quota: Quota, now: DateTime<Utc>) -> Decision {
-    let now = now.timestamp_micros();
+    decide(tat, quota, now.timestamp_micros())
+}
+
+fn decide(tat: Option<i64>, quota: Quota, now: i64) -> Decision {
     let (interval, period) = (quota.interval_micros(), quota.period_micros());
     let current = tat.map_or(now, |tat| tat.clamp(now, now.saturating_add(period)));
     let next = current.saturating_add(interval);
-    let wait = next - period - now;
+    let wait = next.saturating_sub(period).saturating_sub(now);
     let admitted = wait <= 0 && quota.limit > 0;
     let tat = if admitted { next } else { current };
     Decision {

@@ -89,10 +89,16 @@ async fn execute(address: &str, command: &Cmd) -> redis::RedisResult<Vec<Outcome
     let client = Client::open(address)?;
     let mut connection = client.get_multiplexed_async_connection().await?;
     let said: Value = command.query_async(&mut connection).await?;
-    Ok(vec![match said {
+    Ok(outcomes(said))
+}
+
+/// As Spin tells what Redis says: a list is its parts.
+fn outcomes(said: Value) -> Vec<Outcome> {
+    vec![match said {
         Value::Nil => Outcome::Nil,
         Value::Int(number) => Outcome::Int64(number),
         Value::BulkString(bytes) => Outcome::Binary(bytes),
+        Value::Array(parts) => return parts.into_iter().flat_map(outcomes).collect(),
         other => Outcome::Status(format!("{other:?}")),
-    }])
+    }]
 }
