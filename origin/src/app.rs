@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     ops::Deref,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use axum::{
 };
 use shared::{gcra::Quota, ids::SessionId, jwt::Expect, tokens::Tokens};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     accounts::{self, Passwords},
@@ -26,7 +27,7 @@ use crate::{
     keys::{self, Keys, RELOAD_SECS},
     limits::{self, Limit},
     mail::{self, Mail},
-    oidc,
+    oidc, openapi,
     outside::{self, Outside},
     pages,
     payments::{self, Stripe},
@@ -74,6 +75,8 @@ pub struct Parts {
     pub origins: Origins,
     /// Refreshes of one session.
     pub refreshes: Limit<SessionId>,
+    /// Whether it was told to stop, and takes no new clients.
+    pub stopping: AtomicBool,
 }
 
 impl Deref for App {
@@ -88,7 +91,11 @@ impl App {
     /// The parts, as configured. Neither the database nor the keys are there yet.
     pub fn new(config: Config) -> anyhow::Result<Self> {
         let redis = config.redis_url.clone().map(limits::connect).transpose()?;
-        let db = Db::new(config.database.database_url.clone(), config.database_pool);
+        let db = Db::new(
+            config.database.database_url.clone(),
+            config.database_pooler_url.clone(),
+            config.database_pool,
+        );
         Ok(Self(Arc::new(Parts {
             keys: Keys::new(config.sealing.key_encryption_key.clone()),
             expect: Expect {
@@ -100,7 +107,7 @@ impl App {
             passwords: Passwords::new(&config.passwords)?,
             ledger: Ledger::new(db.clone(), config.credits),
             mail: Mail::new(&config.mail, redis.clone(), config.limit_scale),
-            cookie_key: cookies::key(&config.sealing.key_encryption_key),
+            cookie_key: cookies::key(&config.remembering.email_hash_key),
             stripe: config.stripe.client()?,
             outside: Outside::new(&config.outside)?,
             salts: Salts::default(),
@@ -110,6 +117,7 @@ impl App {
                 Quota::per_minute(60).scaled(config.limit_scale),
                 redis,
             ),
+            stopping: AtomicBool::new(false),
             config,
             db,
         })))
@@ -150,7 +158,27 @@ impl App {
 
 /// Every public route.
 pub fn router(app: App) -> Router {
-    Router::new()
+    let (router, _) = guarded()
+        .route_layer(middleware::from_fn_with_state(app.clone(), forgery::guard))
+        .merge(unguarded())
+        .split_for_parts();
+    router
+        .fallback(async || Error::NotFound)
+        .method_not_allowed_fallback(async || Error::MethodNotAllowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(app.clone(), pages::dress))
+        .layer(middleware::from_fn_with_state(app.clone(), front::front))
+        .with_state(app)
+}
+
+/// Every public route, with what is said of it where it is told.
+pub fn calls() -> OpenApiRouter<App> {
+    guarded().merge(unguarded())
+}
+
+/// What browsers send for people.
+fn guarded() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .merge(accounts::router())
         .merge(sessions::router())
         .merge(second_factor::router())
@@ -160,22 +188,20 @@ pub fn router(app: App) -> Router {
         .merge(credits::router())
         .merge(payments::router())
         .merge(export::router())
-        .merge(pages::router())
-        .route_layer(middleware::from_fn_with_state(app.clone(), forgery::guard))
-        // What other sites' servers and pages are to send, and what is for the edges alone.
+        .merge(pages::router().into())
+        .merge(openapi::router().into())
+}
+
+/// What other sites' servers and pages are to send, and what is for the edges alone.
+fn unguarded() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .merge(oidc::endpoints())
-        .merge(outside::callback())
+        .merge(outside::callback().into())
         .merge(payments::webhook())
-        .merge(apps::internal())
-        .merge(credits::internal())
-        .merge(revocations::router())
+        .merge(apps::internal().into())
+        .merge(credits::internal().into())
+        .merge(revocations::router().into())
         .merge(keys::router())
-        .fallback(async || Error::NotFound)
-        .method_not_allowed_fallback(async || Error::MethodNotAllowed)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(app.clone(), pages::dress))
-        .layer(middleware::from_fn_with_state(app.clone(), front::front))
-        .with_state(app)
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {

@@ -15,13 +15,24 @@ use crate::{
     oidc::{self, Alg, GrantType},
 };
 
+/// Where a newcomer begins.
+const BEGIN: &str = "Each option may be an environment variable, which its help names. To begin:
+  origin serve --help      what an origin must be told
+  origin config check      whether it would serve like that
+  origin serve             makes the schema and the keys, and serves
+  origin users role ada@example.org admin
+                           somebody who has registered looks after the others at /admin";
+
 /// Tollgate's origin: signs people in and keeps their prepaid credits, on Postgres.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = BEGIN)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub task: Task,
+    /// Print JSON: what came of it, or of `serve` a line for each thing that happens.
+    #[arg(long, global = true)]
+    pub json: bool,
 }
 
 /// What the program can do.
@@ -31,6 +42,12 @@ pub enum Task {
     Serve(Box<Config>),
     /// Migrate the database, and that is all.
     Migrate(Database),
+    /// See whether an origin would serve as it is configured. Nothing is changed.
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        task: ConfigTask,
+    },
     /// Look after the ledger.
     Ledger {
         /// The database it is in.
@@ -88,6 +105,15 @@ pub enum Task {
         #[command(subcommand)]
         task: PackagesTask,
     },
+    /// Print what is said of every call, as docs/openapi.json has it.
+    Openapi,
+}
+
+/// What can be done with the configuration.
+#[derive(Subcommand)]
+pub enum ConfigTask {
+    /// Ask whatever it names: the database and its schema, a pooler and its role, the signing keys, Redis.
+    Check(Box<Config>),
 }
 
 /// What can be done with people.
@@ -113,17 +139,11 @@ pub enum UsersTask {
         /// How many at the most.
         #[arg(long, default_value = "50", value_parser = clap::value_parser!(u16).range(1..=1_000))]
         limit: u16,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Show somebody: the account, where they are signed in, and what happened last.
     Show {
         /// Their id or their address.
         who: String,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Say what somebody may do. Their tokens of before are refused; they stay signed in.
     Role {
@@ -297,6 +317,9 @@ pub struct NewClientArgs {
 pub enum KeysTask {
     /// Publish the next key; it signs once every cache must have seen it.
     Rotate,
+    /// Seal private keys and authenticator apps' secrets by the first of `KEY_ENCRYPTION_KEY`'s keys, whichever
+    /// of them has sealed them. Can be run again.
+    Reseal,
     /// List them.
     List,
     /// Drop one at once, with every token that it signed.

@@ -22,6 +22,7 @@ use http::Uri;
 use lettre::message::Mailbox;
 use shared::{credits::Credits, proof::ProofKey};
 use sqlx::postgres::PgConnectOptions;
+use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -29,6 +30,7 @@ use crate::{
     mail::SmtpUrl,
     outside::OutsideConfig,
     payments::{SecretKey, Stripe, WebhookSecrets},
+    seal::SealingKeys,
     sessions::RefreshKeys,
 };
 
@@ -43,15 +45,17 @@ pub struct Database {
 /// What opens seals.
 #[derive(clap::Args)]
 pub struct Sealing {
-    /// Seals private keys and authenticator apps' secrets in the database: 32 bytes in base64.
-    #[arg(long, env, hide_env_values = true, value_parser = secret("32 bytes in base64", key))]
-    pub key_encryption_key: Key,
+    /// Seals private keys and authenticator apps' secrets in the database: 32 bytes in base64. While it gets a
+    /// successor, both with a comma between them: the first seals, each opens.
+    #[arg(long, env, hide_env_values = true,
+        value_parser = secret("32 bytes in base64, or such keys with commas between them", sealing_keys))]
+    pub key_encryption_key: SealingKeys,
 }
 
 /// How addresses are remembered when nobody may know them any more.
 #[derive(clap::Args)]
 pub struct Remembering {
-    /// Hashes addresses that had their sign-up bonus: 32 bytes in base64. Never changes.
+    /// Hashes addresses that had their sign-up bonus, and proves our cookies: 32 bytes in base64. Never changes.
     #[arg(long, env, hide_env_values = true, value_parser = secret("32 bytes in base64", key))]
     pub email_hash_key: Key,
 }
@@ -65,9 +69,17 @@ pub struct Config {
     /// The database.
     #[command(flatten)]
     pub database: Database,
+    /// postgres://… of a pooler in transaction mode, by which requests go: a role that is a member of
+    /// `tollgate_app` alone. Migrations, and three connections of each process, go to `DATABASE_URL`.
+    #[arg(long, env, hide_env_values = true, value_parser = secret("a postgres:// URL", |text| text.parse::<PgConnectOptions>().ok()))]
+    pub database_pooler_url: Option<PgConnectOptions>,
     /// The most connections to the database.
     #[arg(long, env, default_value = "16")]
     pub database_pool: u32,
+    /// http(s)://…, where traces are gathered by OTLP over HTTP; nowhere without it. `OTEL_EXPORTER_OTLP_HEADERS` and
+    /// `OTEL_SERVICE_NAME` count, too.
+    #[arg(long, env)]
+    pub otel_exporter_otlp_endpoint: Option<Url>,
     /// redis://…, where replicas share their quotas; each keeps its own without it.
     #[arg(long, env, hide_env_values = true, value_parser = secret("a redis:// URL", |text| redis::Client::open(text).ok()))]
     pub redis_url: Option<redis::Client>,
@@ -128,6 +140,10 @@ pub struct Config {
     /// The largest body that is read, in bytes.
     #[arg(long, env, default_value = "65536")]
     pub max_body_bytes: usize,
+    /// How long it goes on serving after SIGTERM while `/health/ready` says `stopping`: longer than a balancer
+    /// takes to notice. Connections close after it; a second signal ends it.
+    #[arg(long, env, default_value = "5s", value_parser = humantime::parse_duration)]
+    pub shutdown_delay: Duration,
     /// Multiplies every quota, for tests and benches: refused unless `PUBLIC_URL` is on loopback.
     #[arg(long, env, default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_scale: u32,
@@ -380,6 +396,11 @@ fn key(text: &str) -> Option<Key> {
     let mut key = Zeroizing::new([0; 32]);
     let decoded = Base64::decode(text, key.as_mut()).ok()?.len();
     (decoded == 32).then_some(key)
+}
+
+fn sealing_keys(text: &str) -> Option<SealingKeys> {
+    let keys: Option<Vec<Key>> = text.split(',').map(key).collect();
+    SealingKeys::new(keys?)
 }
 
 fn refresh_keys(text: &str) -> Option<RefreshKeys> {

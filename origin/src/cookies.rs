@@ -11,10 +11,10 @@ use crate::config::{Config, Key, PublicUrl};
 
 const MAC_BYTES: usize = 32;
 
-/// A key of its own for cookies, made from the one that seals the signing keys.
-pub fn key(sealing: &Key) -> Key {
+/// A key of its own for cookies, made from the one that never changes.
+pub fn key(lasting: &Key) -> Key {
     Zeroizing::new(
-        mac(sealing, b"tollgate cookies", &[])
+        mac(lasting, b"tollgate cookies", &[])
             .finalize()
             .into_bytes()
             .into(),

@@ -1,16 +1,20 @@
 //! The database as requests see it: a pool of connections that are `tollgate_app` from birth,
 //! and transactions that act for one user under row-level security.
 
-use std::{sync::Arc, time::Duration};
+mod pool;
+
+use std::{cmp::Ordering, sync::Arc, time::Duration};
 
 use shared::ids::UserId;
 use sqlx::{
-    AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction,
+    AssertSqlSafe, Connection, PgConnection, Postgres, Transaction,
     error::DatabaseError,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::timeout;
+
+pub use pool::Pool;
 
 /// The schema that this build needs.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
@@ -36,28 +40,39 @@ pub enum NotWriting {
 /// Connections under the runtime role.
 #[derive(Clone)]
 pub struct Db {
-    pool: PgPool,
+    pool: Pool,
     // Shared: every request clones its state, several times.
     options: Arc<PgConnectOptions>,
 }
 
 impl Db {
-    /// Connects when first asked, so that an outage is an answer and not a crash.
-    pub fn new(options: PgConnectOptions, connections: u32) -> Self {
+    /// Connects when first asked, so that an outage is an answer and not a crash. Requests go by the
+    /// pooler, where there is one; its user is the runtime role, with an end to every statement.
+    pub fn new(
+        options: PgConnectOptions,
+        pooler: Option<PgConnectOptions>,
+        connections: u32,
+    ) -> Self {
         let options = options.options(OPTIONS);
-        let pool = PgPoolOptions::new()
+        let is_lent = pooler.is_some();
+        let shared = match pooler {
+            // What poolers take of it.
+            Some(pooler) => pooler.statement_cache_capacity(0).extra_float_digits(None),
+            None => options.clone(),
+        };
+        let connections = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             // The pool notices a dead connection by the query that fails on it.
             .test_before_acquire(false)
-            .connect_lazy_with(options.clone());
+            .connect_lazy_with(shared);
         Self {
-            pool,
+            pool: Pool::new(connections, is_lent),
             options: Arc::new(options),
         }
     }
 
-    /// A connection of one's own, outside the pool.
+    /// A connection of one's own, outside the pool and past any pooler.
     pub async fn connect(&self) -> sqlx::Result<PgConnection> {
         timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&self.options))
             .await
@@ -65,7 +80,7 @@ impl Db {
     }
 
     /// For what has no single user: definer functions, and keys.
-    pub const fn pool(&self) -> &PgPool {
+    pub const fn pool(&self) -> &Pool {
         &self.pool
     }
 
@@ -94,14 +109,69 @@ impl Db {
         }
     }
 
-    /// Whether the schema is the one that this build needs.
+    /// Whether the schema has what this build needs: it is the one that it knows, or a newer one, which
+    /// takes nothing away from processes of before.
     pub async fn is_current(&self) -> sqlx::Result<bool> {
         let version =
             sqlx::query_scalar!("SELECT max(version) FROM _sqlx_migrations WHERE success")
                 .fetch_one(&self.pool)
                 .await?;
-        Ok(version == MIGRATOR.iter().map(|migration| migration.version).max())
+        Ok(version >= MIGRATOR.iter().map(|migration| migration.version).max())
     }
+}
+
+/// How a schema stands to the one that this build knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Schema {
+    /// It is the same.
+    Current,
+    /// There is none, or an older one.
+    Older,
+    /// A later build has migrated it.
+    Newer,
+}
+
+/// Looks at the schema.
+pub async fn schema(db: &mut PgConnection) -> sqlx::Result<Schema> {
+    let is_there =
+        sqlx::query_scalar!(r#"SELECT to_regclass('_sqlx_migrations') IS NOT NULL AS "is_there!""#)
+            .fetch_one(&mut *db)
+            .await?;
+    if !is_there {
+        return Ok(Schema::Older);
+    }
+    let version = sqlx::query_scalar!("SELECT max(version) FROM _sqlx_migrations WHERE success")
+        .fetch_one(db)
+        .await?;
+    let ours = MIGRATOR.iter().map(|migration| migration.version).max();
+    Ok(match version.cmp(&ours) {
+        Ordering::Less => Schema::Older,
+        Ordering::Equal => Schema::Current,
+        Ordering::Greater => Schema::Newer,
+    })
+}
+
+/// What the role of a pooler is.
+pub struct Pooled {
+    /// Whether it may what requests may.
+    pub is_runtime: bool,
+    /// Whether it may more.
+    pub is_more: bool,
+    /// Whether its statements end by themselves.
+    pub has_end: bool,
+}
+
+/// Looks at it.
+pub async fn pooled(db: &Pool) -> sqlx::Result<Pooled> {
+    sqlx::query_as!(
+        Pooled,
+        r#"SELECT pg_has_role('tollgate_app', 'USAGE') AS "is_runtime!",
+                  rolsuper OR rolbypassrls OR rolcreaterole AS "is_more!",
+                  current_setting('statement_timeout') <> '0' AS "has_end!"
+           FROM pg_roles WHERE rolname = current_user"#
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Whether it was the database that failed, and not the query.
@@ -116,9 +186,12 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::Protocol(_)
         | sqlx::Error::Tls(_) => true,
-        // Connection exceptions, too many connections, and shutting down or starting up.
+        // Connection exceptions, no more of something (room, memory, connections), shutting down or
+        // starting up, and what the system under it refused.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            code.starts_with("08") || code.starts_with("57P") || code == "53300"
+            ["08", "53", "57P", "58"]
+                .iter()
+                .any(|class| code.starts_with(class))
         }),
         _ => false,
     }

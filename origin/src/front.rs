@@ -1,11 +1,14 @@
 //! What every request passes first: who is asking and by which id, the edge's proof, the log
 //! span, the deadline, and the one place where an error becomes the problem that clients read.
 
-use std::{net::IpAddr, net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
-    extract::{ConnectInfo, FromRequestParts, Request, State},
+    extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue, header, request::Parts},
     middleware::Next,
     response::Response,
@@ -16,10 +19,12 @@ use shared::{
     proof::{self, NoProof, ProofKey, Purpose},
 };
 use tokio::time::timeout;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, field::Empty, info_span};
 use uuid::Uuid;
 
-use crate::{accounts::DeviceId, app::App, door, error::Error, pages::Looking, rim};
+use crate::{
+    accounts::DeviceId, app::App, door, error::Error, pages::Looking, rim, telemetry, traces,
+};
 
 /// No answer takes longer, and no wait in it either.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -65,8 +70,15 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
         Ok(Some((address, request_id))) => (*address, request_id.clone()),
         Ok(None) | Err(_) => (peer(&request), rim::new_id::<Uuid>().to_string()),
     };
-    let span =
-        info_span!("request", %request_id, method = %request.method(), path = request.uri().path());
+    let span = info_span!(
+        "request",
+        %request_id,
+        method = %request.method(),
+        path = request.uri().path(),
+        otel.name = Empty,
+        otel.kind = Empty,
+    );
+    traces::follow(&span, &request);
     let device = DeviceId::shown(&app, request.headers());
     let client = Client {
         address,
@@ -76,6 +88,8 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
     request.extensions_mut().insert(client);
 
     let looking = Looking::of(&app, &request);
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let (method, begun) = (request.method().clone(), Instant::now());
     let answer = async {
         vouched?;
         let response = timeout(DEADLINE, next.run(request))
@@ -88,7 +102,11 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
         .instrument(span)
         .await
         .unwrap_or_else(axum::response::IntoResponse::into_response);
-    match (response.extensions_mut().remove::<Problem>(), looking) {
+    let problem = response.extensions_mut().remove::<Problem>();
+    let code = problem.as_ref().map(|problem| problem.code);
+    let status = response.status();
+    telemetry::answered(route.as_ref(), &method, status, code, begun.elapsed());
+    match (problem, looking) {
         (Some(problem), Some(looking)) => {
             response = looking.tell(&app, response, &problem, &request_id);
         }

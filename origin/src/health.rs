@@ -1,25 +1,56 @@
 //! Probes, on the private port alone: whether the process lives, and whether it can serve.
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use std::sync::atomic::Ordering;
+
+use axum::{Json, Router, extract::State, http::StatusCode};
 use serde::Serialize;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::app::App;
 
-#[derive(Serialize)]
+/// Whether the origin can serve.
+#[derive(Serialize, utoipa::ToSchema)]
 struct Readiness {
     ready: bool,
-    /// What is not: `database`, `schema`, `keys`.
+    /// What is not: `database`, `schema`, `keys`; or `stopping`.
     failing: Vec<&'static str>,
 }
 
 /// `GET /health/live` and `GET /health/ready`.
 pub fn router(app: App) -> Router {
-    Router::new()
-        .route("/health/live", get(|| async { StatusCode::NO_CONTENT }))
-        .route("/health/ready", get(ready))
-        .with_state(app)
+    calls().with_state(app).into()
 }
 
+/// The probes, with what the document says of them.
+pub fn calls() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(live))
+        .routes(routes!(ready))
+}
+
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    tag = "Health",
+    summary = "Whether the origin lives",
+    description = "On the origin's private port.",
+    responses((status = 204, description = "It does"))
+)]
+async fn live() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    tag = "Health",
+    summary = "Whether the origin can serve",
+    description = "On the origin's private port: the database answers, its schema is this build's, there are keys.",
+    responses(
+        (status = 200, body = Readiness),
+        (status = 503, body = Readiness, description = "Something fails"),
+    )
+)]
 async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     let mut failing = Vec::new();
     match app.db.is_current().await {
@@ -32,6 +63,9 @@ async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     }
     if app.keys.ring().is_err() {
         failing.push("keys");
+    }
+    if app.stopping.load(Ordering::Relaxed) {
+        failing.push("stopping");
     }
     let ready = failing.is_empty();
     let status = if ready {

@@ -24,6 +24,11 @@ use crate::ids::{TransactionId, UserId};
 
 /// `POST /auth/register`.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct Register {
     /// Who: the address to sign in with.
     pub email: Email,
@@ -52,6 +57,11 @@ impl Body for Register {
 
 /// `DELETE /auth/account`.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct Leave {
     /// The account's, once more, where it has one.
     pub password: Option<Password>,
@@ -69,6 +79,11 @@ impl Body for Leave {
 
 /// `POST /auth/login`.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct Login {
     /// The address of the account.
     pub email: Email,
@@ -79,6 +94,7 @@ pub struct Login {
     /// What its owner calls it.
     pub device_name: Option<Device>,
     /// Whether the session slides 30 days and not 7.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<bool>, default = false))]
     pub remember_me: bool,
 }
 
@@ -99,6 +115,11 @@ impl Body for Login {
 
 /// `POST /auth/refresh`, and what `POST /auth/logout` takes in place of an access token.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct Refresh {
     /// The refresh token.
     pub refresh_token: Token,
@@ -114,6 +135,11 @@ impl Body for Refresh {
 
 /// `POST /auth/validate`.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct Validate {
     /// Whatever claims to be an access token.
     pub token: Token,
@@ -129,10 +155,17 @@ impl Body for Validate {
 
 /// `PATCH /auth/profile`: what is absent stays, and null takes it away.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct ChangeProfile {
     /// What to call them.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Name>))]
     pub name: Change<Name>,
     /// Where their picture is.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Picture>))]
     pub image: Change<Picture>,
 }
 
@@ -148,6 +181,11 @@ impl Body for ChangeProfile {
 
 /// A charge: `POST /credits/use`.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct Charge {
     /// Who pays, where an app's key asks and not the person's own token.
     pub user_id: Option<UserId>,
@@ -197,6 +235,34 @@ pub struct OpenHold {
     pub expires_in: Lifetime,
 }
 
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for OpenHold {
+    /// A charge with one more field; two schemas beside one another would each refuse the other's fields.
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema, Type, schema::ObjectBuilder};
+        let mut schema = Charge::schema();
+        if let RefOr::T(Schema::Object(charge)) = &mut schema {
+            let lifetime = OneOfBuilder::new()
+                .item(Ref::from_schema_name("Lifetime"))
+                .item(ObjectBuilder::new().schema_type(Type::Null));
+            charge.description = Some("A charge of that much at the most, for later.".to_owned());
+            charge
+                .properties
+                .insert("expiresIn".to_owned(), lifetime.into());
+        }
+        schema
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for OpenHold {
+    fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+        use utoipa::PartialSchema;
+        Charge::schemas(schemas);
+        schemas.push(("Lifetime".to_owned(), Lifetime::schema()));
+    }
+}
+
 impl Body for OpenHold {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let (charge, expires_in) = (Charge::read(fields), fields.optional("expiresIn"));
@@ -209,6 +275,11 @@ impl Body for OpenHold {
 
 /// `POST /credits/holds/{id}/capture`, which may have no body.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct Capture {
     /// Whose hold it is, where an app's key asks.
     pub user_id: Option<UserId>,
@@ -230,6 +301,11 @@ impl Body for Capture {
 
 /// `POST /credits/holds/{id}/void`, which may have no body.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct Void {
     /// Whose hold it is, where an app's key asks.
     pub user_id: Option<UserId>,
@@ -247,12 +323,18 @@ impl Body for Void {
 
 /// `POST /credits/grants`.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct Grant {
     /// Who gets them.
     pub user_id: UserId,
     /// How much; more than nothing.
     pub amount: Price,
     /// Free by default.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<GrantKind>))]
     pub kind: GrantKind,
     /// When what is left of them goes; never by default.
     pub expires_at: Option<Moment>,
@@ -281,6 +363,11 @@ impl Body for Grant {
 
 /// `POST /credits/refunds`.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct Refund {
     /// Who was charged.
     pub user_id: UserId,
@@ -313,6 +400,11 @@ impl Body for Refund {
 
 /// `POST /credits/purchases`.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct Purchase {
     /// What is bought.
     pub package_id: AppId,

@@ -11,6 +11,7 @@ const MAX_WHOLE_CREDITS: i64 = 1_000_000_000;
 
 /// A non-negative amount of credits, in thousandths; `10` and `0.02` in JSON.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = f64, minimum = 0, maximum = 1_000_000_000, multiple_of = 0.001))]
 pub struct Credits(i64);
 
 impl Credits {

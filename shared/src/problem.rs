@@ -152,8 +152,23 @@ codes! {
     UpstreamTimeout = "UPSTREAM_TIMEOUT", 504, "The service behind took too long";
 }
 
+// By hand, since a derive does not see the names that the macro above gives.
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for Code {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
+            .into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for Code {}
+
 /// One field that is not valid.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FieldError {
     /// Which, as a JSON pointer into the body: `/password`. RFC 6901.
     pub pointer: String,
@@ -163,6 +178,7 @@ pub struct FieldError {
 
 /// A problem, RFC 9457 §3.1.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// `urn:tollgate:problem:<code>`.
     pub r#type: String,
@@ -174,6 +190,7 @@ pub struct Problem {
     pub detail: String,
     /// The request's id, which the logs know.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub instance: Option<String>,
     /// What went wrong, as a stable word.
     pub code: Code,
@@ -184,6 +201,7 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     /// What this code adds: `available`, `required`.
     #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(value_type = HashMap<String, Value>))]
     pub extra: Map<String, Value>,
 }
 

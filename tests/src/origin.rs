@@ -36,6 +36,8 @@ impl Origin<'_> {
             .env("PUBLIC_URL", self.public_url)
             .env("LIMIT_SCALE", self.limit_scale.to_string())
             .env("REQUIRE_EMAIL_VERIFICATION", "false")
+            // Nobody balances here.
+            .env("SHUTDOWN_DELAY", "0s")
             .env("REFRESH_TOKEN_KEYS", refresh_keys);
         for name in ["EDGE_PROOF_KEY", "EMAIL_HASH_KEY", "KEY_ENCRYPTION_KEY"] {
             origin.env(name, self.secrets.get(name)?);

@@ -11,8 +11,8 @@ use std::{
 use anyhow::{Context, Result};
 use base64ct::{Base64, Encoding};
 
-/// The names are those of the origin's and the edge's settings, where they have one.
-const NAMES: [&str; 5] = [
+/// Their names: those of the origin's and the edge's settings, where they have one.
+pub const NAMES: [&str; 5] = [
     "EDGE_PROOF_KEY",
     "EMAIL_HASH_KEY",
     "KEY_ENCRYPTION_KEY",

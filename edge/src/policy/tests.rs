@@ -428,3 +428,31 @@ fn a_path_that_others_read_otherwise_leads_nowhere() {
         assert_eq!(routed(&policy, "GET", path), "nothing", "{path}");
     }
 }
+
+/// What a page shows is for whoever looks at it, and not for the scripts of apps in the same browser.
+#[test]
+fn no_page_of_another_origin_reads_our_pages() {
+    let policy = Policy::shipped(None, 1).expect("policy.toml holds together");
+    let is_page = |path: &str| {
+        let of_programs = ["/api/", "/.well-known/", "/health", "/oauth2/rs256/"];
+        let is_program = of_programs.iter().any(|prefix| path.starts_with(prefix));
+        let of_clients = ["/token", "/userinfo", "/introspect", "/revoke"];
+        let is_client =
+            path.starts_with("/oauth2/") && of_clients.iter().any(|suffix| path.ends_with(suffix));
+        let browsers = [
+            "/oauth2/authorize",
+            "/oidc/authorize",
+            "/oauth2/logout",
+            "/oidc/logout",
+        ];
+        browsers.iter().any(|suffix| path.ends_with(suffix)) || !is_program && !is_client
+    };
+    let pages = policy.routes.iter().filter(|route| is_page(&route.path));
+    let mut count = 0;
+    for page in pages {
+        let path = &page.path;
+        assert!(!page.is_for_apps && page.origins.is_empty(), "{path}");
+        count += 1;
+    }
+    assert!(count > 50, "{count} pages");
+}

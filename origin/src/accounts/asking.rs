@@ -21,6 +21,18 @@ use crate::{
 use super::browser::Deed;
 
 /// `POST /auth/forgot-password`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/forgot-password",
+    tag = "Sign-in",
+    summary = "Asks for a link to set another password",
+    description = "The answer is the same whether or not the address has an account.",
+    request_body = AskForMail,
+    responses(
+        (status = 200, body = Asked),
+        (status = 503, description = "MAIL_NOT_CONFIGURED"),
+    )
+)]
 pub async fn forgot_password(
     State(app): State<App>,
     Body(wish): Body<AskForMail>,
@@ -29,6 +41,18 @@ pub async fn forgot_password(
 }
 
 /// `POST /auth/resend-verification`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/resend-verification",
+    tag = "Sign-in",
+    summary = "Asks for another link to verify an address",
+    description = "The answer is the same whether or not the address has an account.",
+    request_body = AskForMail,
+    responses(
+        (status = 200, body = Asked),
+        (status = 503, description = "MAIL_NOT_CONFIGURED"),
+    )
+)]
 pub async fn resend_verification(
     State(app): State<App>,
     Body(wish): Body<AskForMail>,
@@ -37,6 +61,18 @@ pub async fn resend_verification(
 }
 
 /// `POST /auth/magic-link`: the browser can show later that it was the one that asked.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/magic-link",
+    tag = "Sign-in",
+    summary = "Asks for a link that signs in",
+    description = "It is good for ten minutes, once. The answer is the same whether or not the address has an account, and sets a cookie by which this browser is known later for the one that asked.",
+    request_body = AskForMail,
+    responses(
+        (status = 200, body = Asked),
+        (status = 503, description = "MAIL_NOT_CONFIGURED"),
+    )
+)]
 pub async fn magic_link(
     State(app): State<App>,
     Body(wish): Body<AskForMail>,

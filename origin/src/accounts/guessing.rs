@@ -11,9 +11,8 @@ use axum::http::HeaderMap;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use shared::ids::SessionId;
-use sqlx::PgPool;
 
-use crate::{app::App, front::Client, sessions::cookie};
+use crate::{app::App, db::Pool, front::Client, sessions::cookie};
 
 use super::{DeviceId, Error, store, store::Account};
 
@@ -101,7 +100,7 @@ impl Attempt {
     }
 
     /// It was no failure: the password was right, or nobody has compared it.
-    pub async fn forgive(self, db: &PgPool) -> sqlx::Result<()> {
+    pub async fn forgive(self, db: &Pool) -> sqlx::Result<()> {
         store::forgive(db, &self.0).await
     }
 }

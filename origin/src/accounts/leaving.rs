@@ -11,7 +11,7 @@ use crate::{
     door::Body,
     error::Error as Failure,
     front::Client,
-    sessions::{Recent, cookie},
+    sessions::{Caller, Recent, cookie},
 };
 
 use super::{Error, recovery::prove_password, store};
@@ -38,14 +38,45 @@ pub async fn clear_words(app: App) {
 }
 
 /// `DELETE /auth/account`. What is personal goes; the ledger stays, without a name.
-pub async fn leave(
+#[utoipa::path(
+    delete,
+    path = "/api/v1/auth/account",
+    tag = "Account",
+    summary = "Deletes the account",
+    description = "Needs a sign-in within the last ten minutes, and the password where there is one. Personal data goes; the ledger stays, without a name.",
+    security(("token" = [])),
+    request_body = Option<Leave>,
+    responses(
+        (status = 200, body = Done),
+        (status = 401, description = "INVALID_CREDENTIALS"),
+        (status = 403, description = "RECENT_SIGN_IN_REQUIRED"),
+        (status = 503, description = "OVERLOADED"),
+    )
+)]
+pub async fn delete(
     State(app): State<App>,
     Recent(caller): Recent,
     client: Client,
     Body(body): Body<Leave>,
 ) -> Result<impl IntoResponse, Failure> {
+    let cookie = leave(&app, caller, body, &client).await?;
+    let done = Done {
+        success: true,
+        message: "The account is deleted",
+    };
+    Ok(([(header::SET_COOKIE, cookie)], Json(done)))
+}
+
+/// Deletes the account of somebody who has signed in not long ago; gives the `Set-Cookie` of their
+/// browser.
+pub async fn leave(
+    app: &App,
+    caller: Caller,
+    body: Leave,
+    client: &Client,
+) -> Result<String, Failure> {
     let since = match body.password {
-        Some(password) => Some(prove_password(&app, caller, password, &client).await?),
+        Some(password) => Some(prove_password(app, caller, password, client).await?),
         None => None,
     };
     let mut transaction = app.db.writing_as(caller.user).await?;
@@ -60,10 +91,5 @@ pub async fn leave(
     }
     store::delete(&mut transaction).await?;
     transaction.commit().await?;
-    let done = Done {
-        success: true,
-        message: "The account is deleted",
-    };
-    let cookie = cookie::clear(&app.config);
-    Ok(([(header::SET_COOKIE, cookie)], Json(done)))
+    Ok(cookie::clear(&app.config))
 }

@@ -12,8 +12,10 @@ use crate::{
     error::Error as Failure,
     front::Client,
     links::Purpose,
+    openapi,
     pages::{By, Form, Posted, Reader},
     rim,
+    telemetry::tried,
 };
 
 use super::{
@@ -47,6 +49,19 @@ pub async fn page(State(app): State<App>, reader: Reader, link: Link) -> Result<
 /// `POST /auth/magic-link/verify`. That somebody wants this is shown by the button of our page, or by
 /// the browser being the one that asked: nobody is signed in to a stranger's account by a link that
 /// the stranger asked for.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/magic-link/verify",
+    tag = "Sign-in",
+    summary = "Signs in by the link of a mail",
+    description = "From the browser that asked for it. The page that the link leads to is a `GET` of the same path, and its button sends the same as a form.",
+    request_body = SignInByMail,
+    responses(
+        (status = 200, body = openapi::Entered),
+        (status = 400, description = "INVALID_LINK"),
+        (status = 403, description = "OTHER_BROWSER, ACCOUNT_DISABLED"),
+    )
+)]
 pub async fn sign_in(
     State(app): State<App>,
     client: Client,
@@ -79,5 +94,5 @@ pub async fn sign_in(
             By::Page => entry.on_page(&app, &reader, followed.leads_to.as_ref()),
         })
     };
-    tell(&reader, by, answer.await)
+    tell(&reader, by, tried("link", answer.await))
 }

@@ -23,7 +23,7 @@ mod verification;
 pub use asking::{ask, has_asked};
 pub use device::DeviceId;
 pub use import::{Imported, import_users};
-pub use leaving::clear_words;
+pub use leaving::{clear_words, leave};
 pub use passwords::{NotHashed, Passwords};
 pub use profile::change as change_profile;
 pub use proof::{Shown, confirm, email_hash, normalised};

@@ -18,6 +18,7 @@ use argon2::{
         phc::{Output, PasswordHash, Salt},
     },
 };
+use metrics::histogram;
 use shared::api::Password;
 use subtle::ConstantTimeEq;
 use tokio::{
@@ -124,6 +125,11 @@ impl Passwords {
         }
     }
 
+    /// How many more may come: at none, whoever comes is refused.
+    pub fn free_places(&self) -> usize {
+        self.places.available_permits()
+    }
+
     /// A PHC string of a new password, unless guessers try it first.
     pub async fn hash(&self, password: Password) -> Result<String, NotHashed> {
         let is_known = match &self.breaches {
@@ -183,14 +189,18 @@ impl Passwords {
         place: Place,
         work: impl FnOnce(&Hasher) -> Result<T, Error> + Send + 'static,
     ) -> Result<(T, Place), NotHashed> {
+        let begun = Instant::now();
         let worker = Arc::clone(&self.workers)
             .acquire_owned()
             .await
             .map_err(|_| NotHashed::QueueFull)?;
+        histogram!("tollgate_password_wait_seconds").record(begun.elapsed());
         let hasher = self.hasher.clone();
         // The permits go along: a caller who leaves does not make room while his work is still done.
         let done = task::spawn_blocking(move || {
+            let begun = Instant::now();
             let result = work(&hasher);
+            histogram!("tollgate_password_hash_seconds").record(begun.elapsed());
             drop(worker);
             (result, place)
         });

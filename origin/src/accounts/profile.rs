@@ -13,11 +13,29 @@ use crate::{
 
 use super::store;
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/profile",
+    tag = "Account",
+    summary = "What somebody says of themselves",
+    security(("token" = [])),
+    responses((status = 200, body = Profile))
+)]
 pub async fn show(State(app): State<App>, caller: Caller) -> Result<Json<Profile>, Failure> {
     let mut transaction = app.db.as_user(caller.user).await?;
     Ok(Json(store::profile(&mut transaction, caller.role).await?))
 }
 
+#[utoipa::path(
+    patch,
+    path = "/api/v1/auth/profile",
+    tag = "Account",
+    summary = "Changes what somebody says of themselves",
+    description = "What is absent stays, and null takes it away.",
+    security(("token" = [])),
+    request_body = ChangeProfile,
+    responses((status = 200, body = Profile))
+)]
 pub async fn patch(
     State(app): State<App>,
     caller: Caller,

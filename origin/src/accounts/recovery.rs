@@ -23,6 +23,7 @@ use crate::{
     pages::{By, Field, Form, Posted, Reader},
     revocations,
     sessions::{self, Caller},
+    telemetry::attempt,
 };
 
 use super::{
@@ -64,6 +65,22 @@ fn form(
 }
 
 /// `POST /auth/reset-password`. Whoever can read the account's mail may; all that was open ends.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/reset-password",
+    tag = "Sign-in",
+    summary = "Sets another password by the link of a mail",
+    description = "Every session ends. The page that the link leads to is a `GET` of the same path.",
+    request_body = ResetPassword,
+    responses(
+        (status = 200, body = Done),
+        (status = 303, body = Done, description = "Done; `Location` is the page of the app that it began at", headers(("Location" = String))),
+        (status = 400, description = "INVALID_LINK"),
+        (status = 403, description = "ACCOUNT_DISABLED"),
+        (status = 422, description = "PASSWORD_TOO_COMMON"),
+        (status = 503, description = "OVERLOADED"),
+    )
+)]
 pub async fn reset_password(
     State(app): State<App>,
     client: Client,
@@ -74,7 +91,8 @@ pub async fn reset_password(
         // Nothing is hashed for a link that is no good.
         let mut followed = Followed::find(&app, Purpose::Reset, body.token.as_str()).await?;
         let phc = match app.passwords.hash(body.new_password).await {
-            Err(NotHashed::TooCommon) if by == By::Page => {
+            Err(why @ NotHashed::TooCommon) if by == By::Page => {
+                attempt("reset", Err(&Error::from(why).into()));
                 let mistake = Some(reader.words.mistakes.common_password);
                 let (token, status) = (body.token.as_str(), StatusCode::UNPROCESSABLE_ENTITY);
                 return Ok(form(&reader, &followed, token, status, mistake));
@@ -96,14 +114,32 @@ pub async fn reset_password(
         let cookie = device::meet_anew(&app, &mut transaction, user).await?;
         revocations::append_user(&mut transaction, user).await?;
         transaction.commit().await?;
+        attempt("reset", Ok(()));
         let title = reader.words.links.is_reset;
         let done = followed.done(&app, &reader, by, ("The new password is set", title));
         Ok((AppendHeaders([(header::SET_COOKIE, cookie)]), done).into_response())
     };
-    tell(&reader, by, answer.await)
+    let answer = answer.await;
+    let answer = answer.inspect_err(|failure| attempt("reset", Err(failure)));
+    tell(&reader, by, answer)
 }
 
 /// `POST /auth/change-password`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/change-password",
+    tag = "Account",
+    summary = "Sets another password",
+    description = "",
+    security(("token" = [])),
+    request_body = ChangePassword,
+    responses(
+        (status = 200, body = Done),
+        (status = 401, description = "INVALID_CREDENTIALS"),
+        (status = 422, description = "PASSWORD_TOO_COMMON"),
+        (status = 503, description = "OVERLOADED"),
+    )
+)]
 pub async fn change_password(
     State(app): State<App>,
     caller: Caller,

@@ -1,17 +1,18 @@
 //! Registering and signing in.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
-    routing::{delete, get, post},
+    routing::get,
 };
 use shared::{
     api::{Login, Register, Registered, User},
     claims::Role,
 };
 use url::Url;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
@@ -21,7 +22,8 @@ use crate::{
     front::Client,
     links::Purpose,
     mail::{self, Kind},
-    rim,
+    openapi, rim,
+    telemetry::tried,
 };
 
 use super::{
@@ -38,42 +40,38 @@ use super::{
 };
 
 /// The calls about accounts.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/api/v1/auth/register", post(sign_up))
-        .route("/api/v1/auth/login", post(login))
-        .route("/api/v1/auth/account", delete(leaving::leave))
-        .route(
-            "/api/v1/auth/profile",
-            get(profile::show).patch(profile::patch),
-        )
-        .route(
-            "/api/v1/auth/forgot-password",
-            post(asking::forgot_password),
-        )
-        .route(
-            "/api/v1/auth/resend-verification",
-            post(asking::resend_verification),
-        )
-        .route("/api/v1/auth/magic-link", post(asking::magic_link))
-        .route(
-            "/api/v1/auth/magic-link/verify",
-            get(magic::page).post(magic::sign_in),
-        )
-        .route(
-            "/api/v1/auth/verify-email",
-            get(verification::page).post(verification::verify),
-        )
-        .route(
-            "/api/v1/auth/reset-password",
-            get(recovery::page).post(recovery::reset_password),
-        )
-        .route(
-            "/api/v1/auth/change-password",
-            post(recovery::change_password),
-        )
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(sign_up))
+        .routes(routes!(login))
+        .routes(routes!(leaving::delete))
+        .routes(routes!(profile::show, profile::patch))
+        .routes(routes!(asking::forgot_password))
+        .routes(routes!(asking::resend_verification))
+        .routes(routes!(asking::magic_link))
+        .routes(routes!(magic::sign_in))
+        .route("/api/v1/auth/magic-link/verify", get(magic::page))
+        .routes(routes!(verification::verify))
+        .route("/api/v1/auth/verify-email", get(verification::page))
+        .routes(routes!(recovery::reset_password))
+        .route("/api/v1/auth/reset-password", get(recovery::page))
+        .routes(routes!(recovery::change_password))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/register",
+    tag = "Sign-in",
+    summary = "Makes an account",
+    description = "The one call that tells whether an address is taken. What is no link in `sourceAppUrl` is passed over.",
+    request_body = Register,
+    responses(
+        (status = 201, body = Registered),
+        (status = 409, description = "EMAIL_TAKEN"),
+        (status = 422, description = "PASSWORD_TOO_COMMON"),
+        (status = 503, description = "OVERLOADED"),
+    )
+)]
 async fn sign_up(
     State(app): State<App>,
     client: Client,
@@ -93,6 +91,10 @@ pub async fn register(
     body: Register,
     client: &Client,
 ) -> Result<(User, String), Failure> {
+    tried("register", make(app, body, client).await)
+}
+
+async fn make(app: &App, body: Register, client: &Client) -> Result<(User, String), Failure> {
     let phc = app
         .passwords
         .hash(body.password)
@@ -135,6 +137,20 @@ pub async fn register(
     Ok((user, cookie))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/login",
+    tag = "Sign-in",
+    summary = "Signs in with a password",
+    description = "Sets the session cookie. Whoever has a second factor gets an `mfaToken` for `login/mfa`, and no session yet.",
+    request_body = Login,
+    responses(
+        (status = 200, body = openapi::Entered),
+        (status = 401, description = "INVALID_CREDENTIALS"),
+        (status = 403, description = "EMAIL_NOT_VERIFIED, ACCOUNT_DISABLED"),
+        (status = 503, description = "OVERLOADED"),
+    )
+)]
 async fn login(
     State(app): State<App>,
     client: Client,
@@ -146,6 +162,15 @@ async fn login(
 
 /// Signs somebody in by their password.
 pub async fn by_password(
+    app: &App,
+    body: Login,
+    headers: &HeaderMap,
+    client: &Client,
+) -> Result<Entry, Failure> {
+    tried("password", prove(app, body, headers, client).await)
+}
+
+async fn prove(
     app: &App,
     body: Login,
     headers: &HeaderMap,

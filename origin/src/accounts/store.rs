@@ -6,9 +6,9 @@ use shared::{
     claims::Role,
     ids::UserId,
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
-use crate::front::Client;
+use crate::{db::Pool, front::Client};
 
 use super::{Error, guessing::Counts};
 
@@ -70,7 +70,7 @@ pub struct Account {
 }
 
 /// The account of an address.
-pub async fn by_email(db: &PgPool, email_normalised: &str) -> sqlx::Result<Option<Account>> {
+pub async fn by_email(db: &Pool, email_normalised: &str) -> sqlx::Result<Option<Account>> {
     let row = sqlx::query!(
         r#"SELECT id AS "id!", email AS "email!", name, role AS "role!", status AS "status!",
                   email_verified AS "email_verified!", phc AS "phc!", changed_at AS "changed_at!"
@@ -274,7 +274,7 @@ pub struct Begun {
 }
 
 /// Begins an attempt to sign in, in one call.
-pub async fn begin_sign_in(db: &PgPool, asked: &Asked<'_>) -> sqlx::Result<Begun> {
+pub async fn begin_sign_in(db: &Pool, asked: &Asked<'_>) -> sqlx::Result<Begun> {
     let (device, session) = (asked.device.as_ref(), asked.session.as_ref());
     let row = sqlx::query!(
         r#"SELECT ceil(wait_secs)::integer AS "wait_secs!", counted AS "counted!",
@@ -333,7 +333,7 @@ pub async fn begin_sign_in(db: &PgPool, asked: &Asked<'_>) -> sqlx::Result<Begun
 
 /// Begins an attempt that counts as a failure of each key; how many seconds to wait before it may
 /// be made, or 0.
-pub async fn begin_attempt(db: &PgPool, counts: &Counts) -> sqlx::Result<u32> {
+pub async fn begin_attempt(db: &Pool, counts: &Counts) -> sqlx::Result<u32> {
     let wait_secs = sqlx::query_scalar!(
         r#"SELECT ceil(auth.begin_attempt($1, $2, $3))::integer AS "wait_secs!""#,
         &counts.keys,
@@ -346,7 +346,7 @@ pub async fn begin_attempt(db: &PgPool, counts: &Counts) -> sqlx::Result<u32> {
 }
 
 /// Takes back what an attempt counted.
-pub async fn forgive(db: &PgPool, keys: &[Vec<u8>]) -> sqlx::Result<()> {
+pub async fn forgive(db: &Pool, keys: &[Vec<u8>]) -> sqlx::Result<()> {
     sqlx::query!(r#"SELECT auth.forgive($1) AS "done: ()""#, keys)
         .fetch_one(db)
         .await?;
@@ -362,14 +362,14 @@ pub async fn delete(db: &mut PgConnection) -> sqlx::Result<()> {
 }
 
 /// Clears the words of so many transactions of somebody who has left; says whether there may be more.
-pub async fn clear_words(db: &PgPool, rows: i32) -> sqlx::Result<bool> {
+pub async fn clear_words(db: &Pool, rows: i32) -> sqlx::Result<bool> {
     sqlx::query_scalar!(r#"SELECT auth.clear_words($1) AS "more!""#, rows)
         .fetch_one(db)
         .await
 }
 
 /// Drops counts of failures that are as good as forgotten.
-pub async fn sweep_failures(db: &PgPool) -> sqlx::Result<()> {
+pub async fn sweep_failures(db: &Pool) -> sqlx::Result<()> {
     sqlx::query!(r#"SELECT auth.sweep_failures() AS "done: ()""#)
         .fetch_one(db)
         .await?;
@@ -377,11 +377,7 @@ pub async fn sweep_failures(db: &PgPool) -> sqlx::Result<()> {
 }
 
 /// Writes down that somebody tried, whether or not the account exists.
-pub async fn record_failure(
-    db: &PgPool,
-    user: Option<UserId>,
-    client: &Client,
-) -> sqlx::Result<()> {
+pub async fn record_failure(db: &Pool, user: Option<UserId>, client: &Client) -> sqlx::Result<()> {
     sqlx::query!(
         r#"SELECT auth.record_failed_sign_in($1, $2::text::inet, $3) AS "done: ()""#,
         user.map(UserId::uuid),

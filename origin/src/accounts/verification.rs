@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use shared::api::{Password, VerifyEmail};
+use shared::api::{Done, Password, VerifyEmail};
 
 use crate::{
     app::App,
@@ -45,6 +45,22 @@ pub async fn page(
 }
 
 /// `POST /auth/verify-email`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/verify-email",
+    tag = "Sign-in",
+    summary = "Verifies an address by the link of a mail",
+    description = "From the browser that registered, or with the password. The page that the link leads to is a `GET` of the same path, which changes nothing.",
+    request_body = VerifyEmail,
+    responses(
+        (status = 200, body = Done),
+        (status = 303, body = Done, description = "Done; `Location` is the page of the app that it began at", headers(("Location" = String))),
+        (status = 400, description = "INVALID_LINK"),
+        (status = 401, description = "INVALID_CREDENTIALS"),
+        (status = 403, description = "OTHER_BROWSER"),
+        (status = 503, description = "OVERLOADED"),
+    )
+)]
 pub async fn verify(
     State(app): State<App>,
     client: Client,

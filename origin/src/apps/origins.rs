@@ -14,9 +14,8 @@ use axum::{
     routing::get,
 };
 use shared::api::{PAGES, Pages};
-use sqlx::PgPool;
 
-use crate::{app::App, error::Error};
+use crate::{app::App, db::Pool, error::Error};
 
 use super::store;
 
@@ -51,7 +50,7 @@ struct Kept {
 impl Origins {
     /// Whether an app has pages of this origin. However many ask, and whatever they make up, the
     /// database is asked once in a while; when it is away, what was known before goes on to count.
-    pub async fn know(&self, db: &PgPool, origin: &str) -> sqlx::Result<bool> {
+    pub async fn know(&self, db: &Pool, origin: &str) -> sqlx::Result<bool> {
         let (known, is_fresh) = self.look(Instant::now());
         let read = match (known, is_fresh) {
             (Some(known), true) => return Ok(known.contains(origin)),

@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use shared::{api::AppId, credits::Credits};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
+
+use crate::db::Pool;
 
 use super::{Error, Permission};
 
@@ -15,7 +17,7 @@ pub struct Registered {
 }
 
 /// The app of this id.
-pub async fn by_id(db: &PgPool, id: &AppId) -> sqlx::Result<Option<Registered>> {
+pub async fn by_id(db: &Pool, id: &AppId) -> sqlx::Result<Option<Registered>> {
     let row = sqlx::query!(
         r#"SELECT key_hash, permissions, disabled_at IS NOT NULL AS "is_disabled!" FROM auth.apps WHERE id = $1"#,
         id.as_str()
@@ -35,7 +37,7 @@ pub async fn by_id(db: &PgPool, id: &AppId) -> sqlx::Result<Option<Registered>> 
 
 /// The app whose pages are of this origin, which is compared letter by letter. Who registers another
 /// app with the origin of one that is there does not take its place.
-pub async fn of_origin(db: &PgPool, origin: &str) -> sqlx::Result<Option<AppId>> {
+pub async fn of_origin(db: &Pool, origin: &str) -> sqlx::Result<Option<AppId>> {
     let id = sqlx::query_scalar!(
         "SELECT id FROM auth.apps WHERE disabled_at IS NULL AND $1 = ANY (origins) ORDER BY created_at, id LIMIT 1",
         origin
@@ -47,7 +49,7 @@ pub async fn of_origin(db: &PgPool, origin: &str) -> sqlx::Result<Option<AppId>>
 }
 
 /// The origins of all apps, in order, each once.
-pub async fn origins(db: &PgPool) -> sqlx::Result<Vec<String>> {
+pub async fn origins(db: &Pool) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         r#"SELECT DISTINCT origin COLLATE "C" AS "origin!" FROM auth.apps, unnest(origins) AS origin
            WHERE disabled_at IS NULL ORDER BY 1"#

@@ -2,16 +2,16 @@
 //! its reference.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{FromRequestParts, State},
     http::{HeaderMap, request::Parts},
-    routing::post,
 };
 use shared::{
     api::{Grant, Refund, Spent},
     claims::Role,
     ids::UserId,
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
@@ -25,10 +25,10 @@ use crate::{
 use super::{Clerk, routes::answer};
 
 /// The calls of the desk.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/api/v1/credits/grants", post(grant))
-        .route("/api/v1/credits/refunds", post(refund))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(grant))
+        .routes(routes!(refund))
 }
 
 /// Who stands at the desk.
@@ -68,6 +68,21 @@ impl Standing {
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/credits/grants",
+    tag = "Credits",
+    summary = "Gives credits",
+    description = "By an admin, or a service key with the permission `grant` up to its daily cap. It happens once for a `referenceId`. `kind` is `free` by default.",
+    security(("token" = []), ("serviceKey" = [])),
+    request_body = Grant,
+    responses(
+        (status = 200, body = Spent, headers(("Idempotency-Replayed" = String, description = "`true` where it was done before, under the same key"))),
+        (status = 403, description = "GRANT_CAP_REACHED"),
+        (status = 404, description = "NOT_FOUND"),
+        (status = 422, description = "IDEMPOTENCY_MISMATCH"),
+    )
+)]
 async fn grant(
     State(app): State<App>,
     standing: Standing,
@@ -77,6 +92,20 @@ async fn grant(
     Ok(answer(app.ledger.grant(&body, clerk).await?))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/credits/refunds",
+    tag = "Credits",
+    summary = "Gives a charge back, or a part of it",
+    description = "By an admin, or a service key with the permission `refund` for charges of its app. It happens once for a `referenceId`.",
+    security(("token" = []), ("serviceKey" = [])),
+    request_body = Refund,
+    responses(
+        (status = 200, body = Spent, headers(("Idempotency-Replayed" = String, description = "`true` where it was done before, under the same key"))),
+        (status = 404, description = "NOT_FOUND"),
+        (status = 422, description = "IDEMPOTENCY_MISMATCH, REFUND_EXCEEDS_CHARGE"),
+    )
+)]
 async fn refund(
     State(app): State<App>,
     standing: Standing,

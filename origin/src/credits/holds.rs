@@ -2,21 +2,21 @@
 //! them and by nobody else.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{
         Path, Query, State,
         rejection::{PathRejection, QueryRejection},
     },
     http::HeaderMap,
-    routing::{get, post},
 };
 use chrono::TimeDelta;
 use serde::Deserialize;
 use shared::{
-    api::{Capture, Held, Hold, OpenHold, Spent, Void},
+    api::{Capture, Held, Hold, IdempotencyKey, OpenHold, Spent, Void},
     credits::Credits,
     ids::{TransactionId, UserId},
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{app::App, door::Body, error::Error as Failure, rim, sessions};
 
@@ -26,14 +26,33 @@ use super::{
 };
 
 /// The calls about holds.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/api/v1/credits/holds", post(open))
-        .route("/api/v1/credits/holds/{hold}", get(look))
-        .route("/api/v1/credits/holds/{hold}/capture", post(capture))
-        .route("/api/v1/credits/holds/{hold}/void", post(void))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(open))
+        .routes(routes!(look))
+        .routes(routes!(capture))
+        .routes(routes!(void))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/credits/holds",
+    tag = "Credits",
+    summary = "Puts credits aside for a charge under way",
+    description = "Needs an idempotency key, as a field or as the header. Captured or voided by whoever opened it; otherwise it ends by itself after `expiresIn` seconds, 300 by default, and nothing is charged.",
+    security(("token" = []), ("serviceKey" = [])),
+    params(
+        ("Idempotency-Key" = Option<IdempotencyKey>, Header, description = "In place of the field `idempotencyKey`; where both are there, they must be the same"),
+    ),
+    request_body = OpenHold,
+    responses(
+        (status = 200, body = Held, headers(("Idempotency-Replayed" = String, description = "`true` where it was done before, under the same key"))),
+        (status = 402, description = "INSUFFICIENT_CREDITS"),
+        (status = 404, description = "NOT_FOUND"),
+        (status = 422, description = "IDEMPOTENCY_MISMATCH"),
+        (status = 503, description = "DATABASE_UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED"),
+    )
+)]
 async fn open(
     State(app): State<App>,
     charger: Charger,
@@ -86,6 +105,21 @@ struct Whose {
     user_id: Option<UserId>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/credits/holds/{hold}",
+    tag = "Credits",
+    summary = "A hold, as it is now",
+    security(("token" = []), ("serviceKey" = [])),
+    params(
+        ("hold" = TransactionId, Path, description = "Which"),
+        ("userId" = Option<UserId>, Query, description = "Whose, where a service key asks"),
+    ),
+    responses(
+        (status = 200, body = Hold),
+        (status = 404, description = "NOT_FOUND"),
+    )
+)]
 async fn look(
     State(app): State<App>,
     charger: Charger,
@@ -103,6 +137,25 @@ async fn look(
     ))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/credits/holds/{hold}/capture",
+    tag = "Credits",
+    summary = "Charges a hold, or a part of it",
+    description = "The rest goes back. A service key names whose in `userId`. Repeating it answers the same.",
+    security(("token" = []), ("serviceKey" = [])),
+    params(
+        ("hold" = TransactionId, Path, description = "Which"),
+    ),
+    request_body = Option<Capture>,
+    responses(
+        (status = 200, body = Spent, headers(("Idempotency-Replayed" = String, description = "`true` where it was done before, under the same key"))),
+        (status = 404, description = "NOT_FOUND"),
+        (status = 409, description = "HOLD_SETTLED, HOLD_EXPIRED"),
+        (status = 422, description = "HOLD_EXCEEDED"),
+        (status = 503, description = "DATABASE_UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED"),
+    )
+)]
 async fn capture(
     State(app): State<App>,
     charger: Charger,
@@ -114,6 +167,24 @@ async fn capture(
     settle(&app, charger, body.user_id, Order::Capture { hold, amount }).await
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/credits/holds/{hold}/void",
+    tag = "Credits",
+    summary = "Gives a hold back",
+    description = "A service key names whose in `userId`. Repeating it answers the same.",
+    security(("token" = []), ("serviceKey" = [])),
+    params(
+        ("hold" = TransactionId, Path, description = "Which"),
+    ),
+    request_body = Option<Void>,
+    responses(
+        (status = 200, body = Spent, headers(("Idempotency-Replayed" = String, description = "`true` where it was done before, under the same key"))),
+        (status = 404, description = "NOT_FOUND"),
+        (status = 409, description = "HOLD_SETTLED, HOLD_EXPIRED"),
+        (status = 503, description = "DATABASE_UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED"),
+    )
+)]
 async fn void(
     State(app): State<App>,
     charger: Charger,

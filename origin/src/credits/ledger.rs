@@ -8,10 +8,10 @@ use shared::{
     credits::Credits,
     ids::{SessionId, TransactionId, UserId},
 };
-use sqlx::{PgConnection, PgExecutor, PgPool, types::Json};
+use sqlx::{PgConnection, PgExecutor, types::Json};
 use uuid::Uuid;
 
-use crate::config::CreditsConfig;
+use crate::{config::CreditsConfig, db::Pool};
 
 use super::{
     Error,
@@ -84,7 +84,7 @@ pub async fn post(
 
 /// What somebody has, the day's free credits included; an app sees that of its own people.
 pub async fn balance(
-    db: &PgPool,
+    db: &Pool,
     user: UserId,
     app: Option<&str>,
     rules: CreditsConfig,
@@ -174,7 +174,7 @@ pub async fn refund(
 }
 
 /// Returns what has expired in at most `wallets` wallets; says in how many it had.
-pub async fn sweep(db: &PgPool, wallets: i32) -> sqlx::Result<i32> {
+pub async fn sweep(db: &Pool, wallets: i32) -> sqlx::Result<i32> {
     let swept = sqlx::query_scalar!(r#"SELECT credits.sweep($1) AS "swept!""#, wallets)
         .fetch_one(db)
         .await?;
@@ -218,6 +218,24 @@ pub struct Page {
     pub transactions: Vec<Transaction>,
     /// Where the next page begins, if there is one.
     pub next: Option<i64>,
+}
+
+/// One charge of the acting user's.
+pub async fn charge(
+    db: &mut PgConnection,
+    id: TransactionId,
+) -> Result<Option<Transaction>, Error> {
+    let version = sqlx::query_scalar!(
+        "SELECT version FROM credits.transactions
+         WHERE user_id = auth.acting_user() AND id = $1 AND type IN ('spend', 'capture')",
+        id.uuid()
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    match version {
+        Some(version) => Ok(page(db, 1, version + 1, 0).await?.transactions.pop()),
+        None => Ok(None),
+    }
 }
 
 /// The page after version `before`; `offset` more are passed over.

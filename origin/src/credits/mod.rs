@@ -5,7 +5,7 @@
 mod batcher;
 mod desk;
 mod holds;
-mod ledger;
+pub mod ledger;
 mod operation;
 mod priced;
 mod routes;
@@ -16,12 +16,13 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use metrics::counter;
 use shared::{
     api::{Balance, Grant, Refund, Spent, Transaction},
     credits::Credits,
     ids::UserId,
 };
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     admin, app::App, config::CreditsConfig, db::Db, error::Error as Failure, front::Client, rim,
@@ -36,8 +37,8 @@ pub use priced::router as internal;
 const SWEPT_AT_ONCE: i32 = 5;
 
 /// Every call about credits.
-pub fn router() -> Router<App> {
-    Router::new()
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .merge(routes::router())
         .merge(holds::router())
         .merge(desk::router())
@@ -160,6 +161,9 @@ impl Ledger {
     /// Does it once, however often it is asked with the same id, key or hold.
     pub async fn post(&self, operation: Operation) -> Result<Posted, Failure> {
         let (operation, outcome) = self.batcher.submit(operation).await?;
+        let what = outcome.kind.clone();
+        counter!("tollgate_ledger_posts_total", "kind" => operation.kind(), "outcome" => what)
+            .increment(1);
         let required = operation.amount().unwrap_or_default();
         let Posted {
             transaction: said,

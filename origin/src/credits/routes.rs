@@ -1,13 +1,12 @@
 //! Looking at credits and spending them.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{
         FromRequestParts, Path, Query, State,
         rejection::{PathRejection, QueryRejection},
     },
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
-    routing::{get, post},
 };
 use chrono::{Datelike, Months, NaiveDate};
 use serde::Deserialize;
@@ -16,6 +15,7 @@ use shared::{
     claims::AccessClaims,
     ids::UserId,
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
@@ -34,13 +34,13 @@ const TRANSACTIONS: &str = "/api/v1/credits/transactions";
 const LONGEST_PAGE: i64 = 100;
 
 /// Looking and spending.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/api/v1/credits/balance", get(balance))
-        .route("/api/v1/credits/balance/{user}", get(balance_of))
-        .route("/api/v1/credits/use", post(use_credits))
-        .route("/api/v1/credits/usage", get(usage))
-        .route(TRANSACTIONS, get(transactions))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(balance))
+        .routes(routes!(balance_of))
+        .routes(routes!(use_credits))
+        .routes(routes!(usage))
+        .routes(routes!(transactions))
 }
 
 /// Who charges: a person by their own token, whose session the ledger asks after in the same
@@ -88,10 +88,34 @@ impl Charger {
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/credits/balance",
+    tag = "Credits",
+    summary = "What the caller has",
+    description = "The first look of a day brings the day's free credits.",
+    security(("token" = [])),
+    responses((status = 200, body = Balance))
+)]
 async fn balance(State(app): State<App>, caller: Caller) -> Result<Json<Balance>, Failure> {
     Ok(Json(app.ledger.balance(caller.user, None).await?))
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/credits/balance/{user}",
+    tag = "Credits",
+    summary = "What a user of the app has",
+    description = "Needs the permission `read`.",
+    security(("serviceKey" = [])),
+    params(
+        ("user" = UserId, Path, description = "Who; they must have had a session with the app"),
+    ),
+    responses(
+        (status = 200, body = Balance),
+        (status = 404, description = "NOT_FOUND"),
+    )
+)]
 async fn balance_of(
     State(app): State<App>,
     caller: AppCaller,
@@ -103,6 +127,25 @@ async fn balance_of(
     Ok(Json(app.ledger.balance(user, own).await?))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/credits/use",
+    tag = "Credits",
+    summary = "Charges",
+    description = "A person's own token charges their own wallet, where `userId` is theirs or absent; a service key (permission `charge`) charges that of `userId`, for its own app. The same key with the same values is charged once and answered the same; without a key, each request is a charge.",
+    security(("token" = []), ("serviceKey" = [])),
+    params(
+        ("Idempotency-Key" = Option<IdempotencyKey>, Header, description = "In place of the field `idempotencyKey`; where both are there, they must be the same"),
+    ),
+    request_body = Charge,
+    responses(
+        (status = 200, body = Spent, headers(("Idempotency-Replayed" = String, description = "`true` where it was done before, under the same key"))),
+        (status = 402, description = "INSUFFICIENT_CREDITS"),
+        (status = 404, description = "NOT_FOUND"),
+        (status = 422, description = "IDEMPOTENCY_MISMATCH"),
+        (status = 503, description = "DATABASE_UNAVAILABLE, OUTCOME_UNKNOWN, OVERLOADED"),
+    )
+)]
 async fn use_credits(
     State(app): State<App>,
     charger: Charger,
@@ -149,6 +192,19 @@ struct Paging {
     offset: Option<u32>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/credits/transactions",
+    tag = "Credits",
+    summary = "What moved the credits of the caller, the latest first",
+    security(("token" = [])),
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many; 50 by default"),
+        ("cursor" = Option<i64>, Query, minimum = 0, maximum = 9_007_199_254_740_991i64, description = "From the `Link` of the page before"),
+        ("offset" = Option<u32>, Query, minimum = 0, maximum = 4_294_967_295i64, description = "How many to leave out; `cursor` is better"),
+    ),
+    responses((status = 200, body = Vec<Transaction>, headers(("Link" = String, description = "The next page: `rel=\"next\"`"))))
+)]
 async fn transactions(
     State(app): State<App>,
     caller: Caller,
@@ -180,7 +236,7 @@ struct Range {
     by: Option<Grouping>,
 }
 
-#[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Deserialize, Eq, PartialEq, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Grouping {
     App,
@@ -188,6 +244,20 @@ enum Grouping {
 }
 
 /// The last month by default, by app and day.
+#[utoipa::path(
+    get,
+    path = "/api/v1/credits/usage",
+    tag = "Credits",
+    summary = "What was spent, by app and day",
+    description = "The last month by default.",
+    security(("token" = [])),
+    params(
+        ("from" = Option<NaiveDate>, Query, pattern = "^[2-9][0-9]{3}-", description = "The first UTC day; a month before the last one by default"),
+        ("to" = Option<NaiveDate>, Query, pattern = "^[2-9][0-9]{3}-", description = "The last UTC day; today by default"),
+        ("by" = inline(Option<Grouping>), Query, description = "By one of the two alone"),
+    ),
+    responses((status = 200, body = Vec<Usage>))
+)]
 async fn usage(
     State(app): State<App>,
     caller: Caller,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use metrics::gauge;
+use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -30,7 +31,7 @@ pub struct Verified {
 }
 
 /// One row that is not what it should be.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Difference {
     /// Which rule it breaks.
     pub rule: String,

@@ -5,23 +5,27 @@
 mod store;
 
 use axum::{
-    Router,
     body::{Body, Bytes},
     extract::State,
     http::{HeaderValue, header},
-    response::IntoResponse,
-    routing::get,
+    response::{IntoResponse, Response},
 };
 use futures_util::stream;
 use shared::ids::UserId;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{app::App, error::Error, sessions::Caller};
+use crate::{
+    app::App,
+    error::Error as Failure,
+    front::Client,
+    sessions::{self, Caller},
+};
 
 use store::Section;
 
 /// The call about everything.
-pub fn router() -> Router<App> {
-    Router::new().route("/api/v1/auth/me/export", get(export))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(export))
 }
 
 /// Where a document is.
@@ -32,12 +36,34 @@ struct Place {
     at: Option<(Section, Option<i64>)>,
 }
 
-async fn export(State(app): State<App>, caller: Caller) -> Result<impl IntoResponse, Error> {
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/me/export",
+    tag = "Account",
+    summary = "Everything that is held about the caller",
+    security(("token" = [])),
+    responses((status = 200, body = inline(HashMap<String, Vec<HashMap<String, serde_json::Value>>>), content_type = "application/json"))
+)]
+async fn export(
+    State(app): State<App>,
+    caller: Caller,
+    client: Client,
+) -> Result<Response, Failure> {
+    document(&app, caller, &client).await
+}
+
+/// Everything about somebody, as a file. That it was made is one of the things that happened to them.
+pub async fn document(app: &App, caller: Caller, client: &Client) -> Result<Response, Failure> {
+    let (app, user) = (app.clone(), caller.user);
+    let mut transaction = app.db.writing_as(user).await?;
+    let session = Some(caller.session);
+    sessions::record(&mut transaction, user, session, "data_exported", client).await?;
+    transaction.commit().await?;
     let mut rest = Section::ALL.to_vec().into_iter();
     let at = rest.next().map(|section| (section, None));
     let document = stream::try_unfold(Place { rest, at }, move |place| {
         let app = app.clone();
-        async move { next(&app, caller.user, place).await }
+        async move { next(&app, user, place).await }
     });
     let headers = [
         (
@@ -49,8 +75,12 @@ async fn export(State(app): State<App>, caller: Caller) -> Result<impl IntoRespo
             HeaderValue::from_static("attachment; filename=\"account.json\""),
         ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
     ];
-    Ok((headers, Body::from_stream(document)))
+    Ok((headers, Body::from_stream(document)).into_response())
 }
 
 /// The next piece: a page of a section.

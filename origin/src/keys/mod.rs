@@ -15,9 +15,13 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use shared::jwks::{Jwk, KeySet, SigningKey};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 
-use crate::{config::Key, revocations};
+use crate::{
+    db::Pool,
+    revocations,
+    seal::{self, SealingKeys},
+};
 
 pub use rotation::{Kind, NOTICE, RELOAD_SECS, State, Term};
 pub use routes::{router, serve};
@@ -42,7 +46,7 @@ pub enum Error {
 
 /// The keys in memory, and what opens those in the database.
 pub struct Keys {
-    sealing: Key,
+    sealing: SealingKeys,
     ring: RwLock<Option<Arc<Ring>>>,
 }
 
@@ -60,6 +64,7 @@ pub struct Ring {
     pub published: Document,
     /// The RSA keys of it, for programs that choke on others.
     pub published_rsa: Document,
+    since: Vec<(Kind, DateTime<Utc>)>,
 }
 
 /// A key set as bytes.
@@ -96,7 +101,7 @@ impl Document {
 impl Keys {
     /// No keys yet: [`Keys::reload`] brings them.
     #[must_use]
-    pub fn new(sealing: Key) -> Self {
+    pub fn new(sealing: SealingKeys) -> Self {
         Self {
             sealing,
             ring: RwLock::new(None),
@@ -110,18 +115,22 @@ impl Keys {
     }
 
     /// Does what is due, then reads the keys again.
-    pub async fn reload(&self, db: &PgPool, now: DateTime<Utc>) -> Result<(), Error> {
-        let mut connection = db.acquire().await?;
-        advance(&mut connection, &self.sealing, now).await?;
-        let ring = Ring::open(&self.sealing, &store::all(&mut connection).await?)?;
+    pub async fn reload(&self, db: &Pool, now: DateTime<Utc>) -> Result<(), Error> {
+        let mut transaction = db.begin().await?;
+        advance(&mut transaction, &self.sealing, now).await?;
+        let ring = Ring::open(&self.sealing, &store::all(&mut transaction).await?)?;
+        transaction.commit().await?;
         *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(ring));
         Ok(())
     }
 }
 
 impl Ring {
-    fn open(sealing: &Key, stored: &[store::Stored]) -> Result<Self, Error> {
+    fn open(sealing: &SealingKeys, stored: &[store::Stored]) -> Result<Self, Error> {
         let (mut signing, mut rsa) = (None, None);
+        let active = stored.iter().map(|key| &key.term);
+        let active = active.filter(|term| term.state == State::Active);
+        let since = active.map(|term| (term.kind, term.activate_at)).collect();
         let (mut public, mut old_rsa) = (Vec::with_capacity(stored.len()), Vec::new());
         for key in stored {
             let Term { kid, kind, .. } = &key.term;
@@ -163,7 +172,14 @@ impl Ring {
             old_rsa,
             published,
             published_rsa,
+            since,
         })
+    }
+
+    /// Since when each algorithm's key signs.
+    pub fn signing_since(&self) -> impl Iterator<Item = (&'static str, DateTime<Utc>)> {
+        let since = self.since.iter();
+        since.map(|(kind, since)| (kind.as_str(), *since))
     }
 }
 
@@ -176,8 +192,22 @@ pub async fn list(db: &mut PgConnection) -> Result<Vec<Term>, Error> {
         .collect())
 }
 
+/// Whether the key that signs is there, and is opened by this; fails where it is there and is not.
+pub async fn open_with(db: &mut PgConnection, sealing: &SealingKeys) -> Result<bool, Error> {
+    let stored = store::all(db).await?;
+    let is_there = !stored.is_empty();
+    if is_there {
+        Ring::open(sealing, &stored)?;
+    }
+    Ok(is_there)
+}
+
 /// Publishes the next key, unless one waits already; it signs after [`NOTICE`].
-pub async fn rotate(db: &mut PgConnection, sealing: &Key, now: DateTime<Utc>) -> Result<(), Error> {
+pub async fn rotate(
+    db: &mut PgConnection,
+    sealing: &SealingKeys,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
     let mut transaction = db.begin().await?;
     store::lock(&mut transaction).await?;
     let keys = list(&mut transaction).await?;
@@ -195,7 +225,7 @@ pub async fn rotate(db: &mut PgConnection, sealing: &Key, now: DateTime<Utc>) ->
 /// Drops a key with all that it signed, tells the edges, and replaces it at once if it was the one that signs.
 pub async fn revoke(
     db: &mut PgConnection,
-    sealing: &Key,
+    sealing: &SealingKeys,
     kid: &str,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
@@ -209,8 +239,29 @@ pub async fn revoke(
     Ok(transaction.commit().await?)
 }
 
+/// Seals by the first sealing key what another has sealed; counts that.
+pub async fn reseal(db: &mut PgConnection, sealing: &SealingKeys) -> Result<u64, Error> {
+    let mut transaction = db.begin().await?;
+    store::lock(&mut transaction).await?;
+    let mut count = 0;
+    for key in store::all(&mut transaction).await? {
+        let kid = key.term.kid;
+        let sealed = seal::reseal(sealing, kid.as_bytes(), &key.sealed_seed);
+        if let Some(sealed) = sealed.map_err(|_| Error::Unreadable(kid.clone()))? {
+            store::set_seal(&mut transaction, &kid, &sealed).await?;
+            count += 1;
+        }
+    }
+    transaction.commit().await?;
+    Ok(count)
+}
+
 /// Does what is due. Replicas that do so at once wait for one another, and look again.
-async fn advance(db: &mut PgConnection, sealing: &Key, now: DateTime<Utc>) -> Result<(), Error> {
+async fn advance(
+    db: &mut PgConnection,
+    sealing: &SealingKeys,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
     if plan(db, now).await?.is_empty() {
         return Ok(());
     }

@@ -22,6 +22,18 @@ pub enum State {
     Retiring,
 }
 
+impl State {
+    /// As the database names it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Next => "next",
+            Self::Active => "active",
+            Self::Retiring => "retiring",
+        }
+    }
+}
+
 /// What a key signs with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {

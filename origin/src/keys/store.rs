@@ -5,7 +5,10 @@ use shared::jwks::SigningKey;
 use sqlx::PgConnection;
 use zeroize::Zeroizing;
 
-use crate::{config::Key, rim, seal};
+use crate::{
+    rim,
+    seal::{self, SealingKeys},
+};
 
 use super::{
     Error,
@@ -78,7 +81,7 @@ pub async fn apply(
     db: &mut PgConnection,
     step: &Step,
     algorithm: Kind,
-    sealing: &Key,
+    sealing: &SealingKeys,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     match step {
@@ -123,7 +126,7 @@ async fn make(
     algorithm: Kind,
     state: State,
     activate_at: DateTime<Utc>,
-    sealing: &Key,
+    sealing: &SealingKeys,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     let (kid, secret) = match algorithm {
@@ -134,17 +137,12 @@ async fn make(
         }
         Kind::Rs256 => RsaKey::make(),
     };
-    let state = if state == State::Active {
-        "active"
-    } else {
-        "next"
-    };
     sqlx::query!(
         "INSERT INTO auth.signing_keys (kid, alg, sealed_seed, state, published_at, activate_at) VALUES ($1, $2, $3, $4, $5, $6)",
         kid,
         algorithm.as_str(),
         seal::seal(sealing, kid.as_bytes(), &secret),
-        state,
+        state.as_str(),
         now,
         activate_at
     )
@@ -153,8 +151,20 @@ async fn make(
     Ok(())
 }
 
+/// Another seal on the same secret.
+pub async fn set_seal(db: &mut PgConnection, kid: &str, sealed: &[u8]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE auth.signing_keys SET sealed_seed = $2 WHERE kid = $1",
+        kid,
+        sealed
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Opens a seal. Only the key that the row is named after comes out of it.
-pub fn open(sealing: &Key, kid: &str, sealed: &[u8]) -> Result<SigningKey, Error> {
+pub fn open(sealing: &SealingKeys, kid: &str, sealed: &[u8]) -> Result<SigningKey, Error> {
     let opened = seal::open(sealing, kid.as_bytes(), sealed);
     let seed = opened.and_then(|seed| <[u8; 32]>::try_from(seed.as_slice()).ok());
     seed.map(|seed| SigningKey::from_seed(&Zeroizing::new(seed)))
@@ -163,7 +173,7 @@ pub fn open(sealing: &Key, kid: &str, sealed: &[u8]) -> Result<SigningKey, Error
 }
 
 /// The same of an RSA key.
-pub fn open_rsa(sealing: &Key, kid: &str, sealed: &[u8]) -> Result<RsaKey, Error> {
+pub fn open_rsa(sealing: &SealingKeys, kid: &str, sealed: &[u8]) -> Result<RsaKey, Error> {
     let opened = seal::open(sealing, kid.as_bytes(), sealed);
     opened
         .and_then(|pkcs8| RsaKey::from_pkcs8(&pkcs8))
@@ -177,7 +187,8 @@ mod tests {
 
     #[test]
     fn only_the_key_that_a_row_is_named_after_comes_out_of_it() {
-        let (sealing, seed) = (Zeroizing::new([7; 32]), Zeroizing::new([9; 32]));
+        let seed = Zeroizing::new([9; 32]);
+        let sealing = SealingKeys::new([Zeroizing::new([7; 32])]).expect("a key");
         let kid = SigningKey::from_seed(&seed).kid().to_owned();
         let sealed = seal::seal(&sealing, kid.as_bytes(), seed.as_slice());
         assert_eq!(open(&sealing, &kid, &sealed).expect("opens").kid(), kid);

@@ -1,9 +1,9 @@
 //! The SQL of one-time links.
 
 use shared::{api::User, ids::UserId};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
-use crate::accounts;
+use crate::{accounts, db::Pool};
 
 use super::Purpose;
 
@@ -18,7 +18,7 @@ pub struct Holder {
 }
 
 /// The holder of a link that is still good.
-pub async fn find(db: &PgPool, purpose: Purpose, hash: &[u8]) -> sqlx::Result<Option<Holder>> {
+pub async fn find(db: &Pool, purpose: Purpose, hash: &[u8]) -> sqlx::Result<Option<Holder>> {
     let row = sqlx::query!(
         r#"SELECT id AS "id!", email AS "email!", name, role AS "role!", email_verified AS "email_verified!",
                   phc, redirect_to

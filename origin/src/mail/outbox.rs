@@ -48,8 +48,8 @@ pub async fn watch(app: App) {
         match store::waiting(app.db.pool()).await {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
             Ok((waiting, oldest_secs)) => {
-                gauge!("mail_queue_length").set(waiting as f64);
-                gauge!("mail_queue_oldest_seconds").set(oldest_secs);
+                gauge!("tollgate_mail_queue_length").set(waiting as f64);
+                gauge!("tollgate_mail_queue_oldest_seconds").set(oldest_secs);
             }
             Err(error) => tracing::debug!(%error, "the mail queue is not measured"),
         }
@@ -63,19 +63,19 @@ pub async fn send_next(app: &App, mail: &Mail) -> sqlx::Result<bool> {
     };
     let kind = due.kind.as_str();
     if due.is_over {
-        counter!("mail_given_up_total", "kind" => kind).increment(1);
+        counter!("tollgate_mail_given_up_total", "kind" => kind).increment(1);
         tracing::warn!(mail = %due.id, kind, attempts = due.attempts, "a mail was given up");
     } else if let Some(letter) = compose(app, mail, &due).await? {
         match mail.transport.send(due.id, &letter).await {
-            Ok(()) => counter!("mail_sent_total", "kind" => kind).increment(1),
+            Ok(()) => counter!("tollgate_mail_sent_total", "kind" => kind).increment(1),
             Err(error) => {
                 let reason = std::error::Error::source(&error).map(ToString::to_string);
-                counter!("mail_failures_total", "kind" => kind).increment(1);
+                counter!("tollgate_mail_failures_total", "kind" => kind).increment(1);
                 tracing::warn!(%error, reason, mail = %due.id, kind, attempts = due.attempts, "a mail did not leave");
                 if !error.is_final() {
                     return Ok(true);
                 }
-                counter!("mail_given_up_total", "kind" => kind).increment(1);
+                counter!("tollgate_mail_given_up_total", "kind" => kind).increment(1);
             }
         }
     }
@@ -113,7 +113,7 @@ async fn compose(app: &App, mail: &Mail, due: &Due) -> sqlx::Result<Option<Lette
             .decision
             .admitted;
     if !admitted {
-        counter!("mail_withheld_total", "kind" => due.kind.as_str()).increment(1);
+        counter!("tollgate_mail_withheld_total", "kind" => due.kind.as_str()).increment(1);
         return Ok(None);
     }
     let secret = Secret::new();

@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use shared::ids::{SessionId, UserId};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::rim;
+use crate::{db::Pool, rim};
 
 use super::Kind;
 
@@ -35,7 +35,7 @@ pub async fn enqueue(
 /// Puts a mail into the queue that somebody asks for who is not signed in. Whether the address has
 /// an account is of no importance here.
 pub async fn ask(
-    db: &PgPool,
+    db: &Pool,
     kind: Kind,
     email_normalised: &str,
     redirect_to: Option<&str>,
@@ -86,7 +86,7 @@ pub struct SignIn {
 }
 
 /// The mail that has been due longest, if one is.
-pub async fn claim(db: &PgPool) -> sqlx::Result<Option<Due>> {
+pub async fn claim(db: &Pool) -> sqlx::Result<Option<Due>> {
     let row = sqlx::query!(
         r#"SELECT id AS "id!", kind AS "kind!", attempts AS "attempts!", is_over AS "is_over!", redirect_to,
                   created_at AS "created_at!", user_id, email, name, email_verified,
@@ -125,7 +125,7 @@ pub async fn claim(db: &PgPool) -> sqlx::Result<Option<Due>> {
 }
 
 /// Takes a mail out of the queue.
-pub async fn forget(db: &PgPool, id: Uuid) -> sqlx::Result<()> {
+pub async fn forget(db: &Pool, id: Uuid) -> sqlx::Result<()> {
     sqlx::query!(r#"SELECT auth.forget_mail($1) AS "done: ()""#, id)
         .fetch_one(db)
         .await?;
@@ -133,7 +133,7 @@ pub async fn forget(db: &PgPool, id: Uuid) -> sqlx::Result<()> {
 }
 
 /// How many mails wait, and for how many seconds the oldest has.
-pub async fn waiting(db: &PgPool) -> sqlx::Result<(i64, f64)> {
+pub async fn waiting(db: &Pool) -> sqlx::Result<(i64, f64)> {
     let row = sqlx::query!(
         r#"SELECT waiting AS "waiting!", oldest_secs AS "oldest_secs!" FROM auth.mail_waiting()"#
     )

@@ -17,6 +17,7 @@ use crate::{
     error::Error as Failure,
     forgery,
     front::Client as Asker,
+    openapi,
     pages::{Reader, go},
     rim,
     sessions::cookie,
@@ -47,6 +48,19 @@ struct Asked {
 }
 
 /// `GET /oauth2/authorize`.
+#[utoipa::path(
+    get,
+    path = "/oauth2/authorize",
+    tag = "OpenID provider",
+    summary = "Where a client sends people to sign in",
+    description = "RFC 6749 §4.1, OpenID Connect Core 1.0 §3.1; PKCE with S256 (RFC 7636). A `POST` of the same as a form is sent on to this. Also at `/api/auth/oauth2/authorize` and `/api/oidc/authorize`.",
+    params(openapi::Authorize),
+    responses(
+        (status = 200, content_type = "text/html", body = String, description = "A page: what is asked, or what is wrong with the client or its address"),
+        (status = 400, content_type = "text/html", body = String, description = "A page: the client or its address is wrong"),
+        (status = 303, description = "Back to the client with a code or an error, or to sign in first", headers(("Location" = String))),
+    )
+)]
 pub async fn by_get(
     State(app): State<App>,
     from: Asker,

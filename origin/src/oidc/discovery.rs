@@ -8,24 +8,52 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{app::App, error::Error as Failure, keys};
+use crate::{app::App, error::Error as Failure, keys, openapi};
 
 use super::{clients::Alg, scopes::Scope, tokens::ACRS};
 
 const CACHE: &str = "public, max-age=300, stale-while-revalidate=3600, stale-if-error=86400";
 
 /// `GET /.well-known/openid-configuration`.
+#[utoipa::path(
+    get,
+    path = "/.well-known/openid-configuration",
+    tag = "OpenID provider",
+    summary = "What the provider can do",
+    description = "OpenID Connect Discovery 1.0 and RFC 8414. Also at `/.well-known/oauth-authorization-server`.",
+    responses((status = 200, body = inline(HashMap<String, serde_json::Value>)))
+)]
 pub async fn describe(State(app): State<App>) -> Response {
     let both = [Alg::EdDsa, Alg::Rs256];
     told(&document(&app, "/.well-known/jwks.json", &both))
 }
 
 /// `GET /oauth2/rs256/openid-configuration`: the same, for programs that choke on keys they do not know.
+#[utoipa::path(
+    get,
+    path = "/oauth2/rs256/openid-configuration",
+    tag = "OpenID provider",
+    summary = "The same, for programs that choke on keys they do not know",
+    description = "Names RSA keys and RS256 alone.",
+    responses((status = 200, body = inline(HashMap<String, serde_json::Value>)))
+)]
 pub async fn describe_rs256(State(app): State<App>) -> Response {
     told(&document(&app, "/oauth2/rs256/jwks.json", &[Alg::Rs256]))
 }
 
 /// `GET /oauth2/rs256/jwks.json`: the RSA keys alone.
+#[utoipa::path(
+    get,
+    path = "/oauth2/rs256/jwks.json",
+    tag = "OpenID provider",
+    summary = "The RSA keys alone",
+    description = "",
+    responses(
+        (status = 200, description = "The key set", body = openapi::JwkSet),
+        (status = 304, description = "As the client has it, by `If-None-Match`"),
+        (status = 503, description = "KEYS_UNAVAILABLE"),
+    )
+)]
 pub async fn keys_rs256(State(app): State<App>, headers: HeaderMap) -> Result<Response, Failure> {
     Ok(keys::serve(&app.keys.ring()?.published_rsa, &headers))
 }

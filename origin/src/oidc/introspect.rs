@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{app::App, rim};
+use crate::{app::App, openapi, rim};
 
 use super::{
     clients::Client,
@@ -18,6 +18,20 @@ use super::{
 };
 
 /// `POST /oauth2/introspect`.
+#[utoipa::path(
+    post,
+    path = "/oauth2/introspect",
+    tag = "OpenID provider",
+    summary = "Whether a token of the client's is good",
+    description = "RFC 7662. Also at `/api/auth/oauth2/introspect` and `/api/oidc/introspect`.",
+    security((), ("client" = [])),
+    request_body(content = openapi::TokenShown, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, body = openapi::Introspected),
+        (status = 400, body = openapi::Refusal, description = "RFC 6749 §5.2"),
+        (status = 401, body = openapi::Refusal, description = "The client is unknown, or not who it says"),
+    )
+)]
 pub async fn introspect(
     State(app): State<App>,
     headers: HeaderMap,
@@ -82,6 +96,20 @@ async fn by_refresh(app: &App, client: &Client, text: &str) -> Result<Value, Ref
 
 /// `POST /oauth2/revoke`: the grant of the token ends, and every token of it. A token that is nobody's is
 /// no error.
+#[utoipa::path(
+    post,
+    path = "/oauth2/revoke",
+    tag = "OpenID provider",
+    summary = "Gives a token up, and its grant with it",
+    description = "RFC 7009. Also at `/api/auth/oauth2/revoke` and `/api/oidc/revoke`.",
+    security((), ("client" = [])),
+    request_body(content = openapi::TokenShown, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "It is worth nothing now, whatever it was"),
+        (status = 400, body = openapi::Refusal, description = "RFC 6749 §5.2"),
+        (status = 401, body = openapi::Refusal, description = "The client is unknown, or not who it says"),
+    )
+)]
 pub async fn revoke(
     State(app): State<App>,
     headers: HeaderMap,

@@ -14,6 +14,7 @@ use crate::{
     error::Error as Failure,
     forgery,
     front::Client as Asker,
+    openapi,
     pages::{Reader, go},
     sessions::{self, cookie},
 };
@@ -35,6 +36,19 @@ struct Asked {
 }
 
 /// `GET /oauth2/logout`.
+#[utoipa::path(
+    get,
+    path = "/oauth2/logout",
+    tag = "OpenID provider",
+    summary = "Where a client sends people to sign out",
+    description = "OpenID Connect RP-Initiated Logout 1.0. A `POST` of the same as a form is sent on to this. Also at `/api/auth/oauth2/logout` and `/api/oidc/logout`.",
+    params(openapi::SignOut),
+    responses(
+        (status = 200, content_type = "text/html", body = String, description = "A page: signed out, or whether to"),
+        (status = 400, content_type = "text/html", body = String, description = "A page: the client or its address is wrong"),
+        (status = 303, description = "Signed out, and back to the client", headers(("Location" = String))),
+    )
+)]
 pub async fn by_get(
     State(app): State<App>,
     from: Asker,

@@ -13,7 +13,8 @@ use crate::{
     app::App,
     apps::{AppCaller, Permission},
     error::Error as Failure,
-    sessions::Caller,
+    front::Client,
+    sessions::{self, Caller},
 };
 
 use super::{
@@ -34,6 +35,15 @@ pub async fn meet(app: &App, grant: Uuid, holder: &Holder) -> Result<(), Refused
 }
 
 /// `GET /auth/matrix-user-links`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/matrix-user-links",
+    tag = "Matrix",
+    summary = "The caller's Matrix ids",
+    description = "",
+    security(("token" = [])),
+    responses((status = 200, body = MatrixLinks))
+)]
 pub async fn links(State(app): State<App>, caller: Caller) -> Result<Json<MatrixLinks>, Failure> {
     let mut transaction = app.db.as_user(caller.user).await?;
     let links = store::matrix_links(&mut transaction).await?;
@@ -41,24 +51,69 @@ pub async fn links(State(app): State<App>, caller: Caller) -> Result<Json<Matrix
 }
 
 /// `DELETE /auth/matrix-user-links/{mxid}`.
-pub async fn unlink(
+#[utoipa::path(
+    delete,
+    path = "/api/v1/auth/matrix-user-links/{mxid}",
+    tag = "Matrix",
+    summary = "Forgets a Matrix id",
+    description = "",
+    security(("token" = [])),
+    params(
+        ("mxid" = String, Path, description = "`@localpart:server`", pattern = "^@[^:/]+:[^/]+$", max_length = 255),
+    ),
+    responses(
+        (status = 200, body = Done),
+        (status = 404, description = "NOT_FOUND"),
+    )
+)]
+pub async fn forget(
     State(app): State<App>,
     caller: Caller,
+    client: Client,
     mxid: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Done>, Failure> {
-    let mxid = text(mxid)?;
-    let mut transaction = app.db.writing_as(caller.user).await?;
-    if !store::unlink_matrix(&mut transaction, &mxid).await? {
+    if !unlink(&app, caller, &text(mxid)?, &client).await? {
         return Err(Failure::NotFound);
     }
-    transaction.commit().await?;
     Ok(Json(Done {
         success: true,
         message: "The Matrix id is linked no more",
     }))
 }
 
+/// Forgets one of somebody's Matrix ids; says whether it was theirs.
+pub async fn unlink(
+    app: &App,
+    caller: Caller,
+    mxid: &str,
+    client: &Client,
+) -> Result<bool, Failure> {
+    let (user, session) = (caller.user, Some(caller.session));
+    let mut transaction = app.db.writing_as(user).await?;
+    if !store::unlink_matrix(&mut transaction, mxid).await? {
+        return Ok(false);
+    }
+    sessions::record(&mut transaction, user, session, "matrix_unlinked", client).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
 /// `GET /auth/matrix-session/{mxid}`: whose a Matrix id is.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/matrix-session/{mxid}",
+    tag = "Matrix",
+    summary = "Whose a Matrix id is",
+    description = "Needs the permission `matrix`.",
+    security(("serviceKey" = [])),
+    params(
+        ("mxid" = String, Path, description = "`@localpart:server`", pattern = "^@[^:/]+:[^/]+$", max_length = 255),
+    ),
+    responses(
+        (status = 200, body = MatrixSession),
+        (status = 404, description = "NOT_FOUND"),
+    )
+)]
 pub async fn session(
     State(app): State<App>,
     bot: AppCaller,
@@ -70,6 +125,18 @@ pub async fn session(
 }
 
 /// `GET /auth/matrix-session/check/{mxid}`: whether it is somebody's.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/matrix-session/check/{mxid}",
+    tag = "Matrix",
+    summary = "Whether a Matrix id is somebody's",
+    description = "Needs the permission `matrix`.",
+    security(("serviceKey" = [])),
+    params(
+        ("mxid" = String, Path, description = "`@localpart:server`", pattern = "^@[^:/]+:[^/]+$", max_length = 255),
+    ),
+    responses((status = 200, body = MatrixCheck))
+)]
 pub async fn check(
     State(app): State<App>,
     bot: AppCaller,

@@ -7,6 +7,7 @@
 //! tokens are asked after whenever they are shown. It ends with the browser's session that it came from,
 //! unless it is for `offline_access`. A client's access token is good at the userinfo endpoint alone.
 
+mod access;
 mod authorize;
 mod backchannel;
 mod clients;
@@ -27,58 +28,56 @@ mod userinfo;
 
 use std::time::Duration;
 
-use axum::{
-    Router,
-    routing::{delete, get, post},
-};
+use axum::routing::{get, post};
 use tokio::time::{MissedTickBehavior, interval};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::app::App;
 
+pub use access::{Access, access, end_access};
 pub use backchannel::{send_next, tell};
 pub use clients::{
     Alg, Error, GrantType, Listed, NewClient, Secret, add, all, disable, registrable, rotate, web,
 };
+pub use matrix::unlink as unlink_matrix;
+pub use pages::learns;
+pub use store::matrix_links;
 
-/// Where the endpoints are.
-const BASES: [&str; 3] = ["/oauth2", "/api/auth/oauth2", "/api/oidc"];
+/// Where the endpoints are besides `/oauth2`.
+const ALIASES: [&str; 2] = ["/api/auth/oauth2", "/api/oidc"];
 /// How many grants are dropped at once.
 const SWEPT_AT_ONCE: i32 = 2_000;
 
 /// What a browser is asked here, by our own pages.
-pub fn router() -> Router<App> {
-    Router::new()
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(matrix::links))
+        .routes(routes!(matrix::forget))
+        .routes(routes!(matrix::session))
+        .routes(routes!(matrix::check))
         .route("/oauth2/consent", post(authorize::decide))
         .route("/oauth2/logout/confirm", post(logout::decide))
-        .route("/api/v1/auth/matrix-user-links", get(matrix::links))
-        .route(
-            "/api/v1/auth/matrix-user-links/{mxid}",
-            delete(matrix::unlink),
-        )
-        .route("/api/v1/auth/matrix-session/{mxid}", get(matrix::session))
-        .route(
-            "/api/v1/auth/matrix-session/check/{mxid}",
-            get(matrix::check),
-        )
 }
 
 /// What clients ask, and their pages send browsers to. None of it changes anything by a cookie.
-pub fn endpoints() -> Router<App> {
-    let router = Router::new()
-        .route(
-            "/.well-known/openid-configuration",
-            get(discovery::describe),
-        )
+pub fn endpoints() -> OpenApiRouter<App> {
+    let router = OpenApiRouter::new()
+        .routes(routes!(discovery::describe))
         .route(
             "/.well-known/oauth-authorization-server",
             get(discovery::describe),
         )
-        .route(
-            "/oauth2/rs256/openid-configuration",
-            get(discovery::describe_rs256),
-        )
-        .route("/oauth2/rs256/jwks.json", get(discovery::keys_rs256));
-    BASES.into_iter().fold(router, |router, base| {
+        .routes(routes!(discovery::describe_rs256))
+        .routes(routes!(discovery::keys_rs256))
+        .routes(routes!(authorize::by_get))
+        .route("/oauth2/authorize", post(authorize::by_post))
+        .routes(routes!(token::issue))
+        .routes(routes!(userinfo::tell))
+        .routes(routes!(introspect::introspect))
+        .routes(routes!(introspect::revoke))
+        .routes(routes!(logout::by_get))
+        .route("/oauth2/logout", post(logout::by_post));
+    ALIASES.into_iter().fold(router, |router, base| {
         let at = |name: &str| format!("{base}/{name}");
         router
             .route(

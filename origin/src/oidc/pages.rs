@@ -9,7 +9,7 @@ use base64ct::{Base64, Encoding};
 use sha2::{Digest, Sha256};
 use url::{Url, form_urlencoded};
 
-use crate::pages::{Reader, go};
+use crate::pages::{Clients, Reader, go};
 
 use super::{
     request::{Mode, Return},
@@ -60,17 +60,11 @@ pub fn consent(
     leads_to: &str,
 ) -> Response {
     let words = &reader.words.clients;
-    let learns = |scope| match scope {
-        Scope::OpenId => words.learns_openid,
-        Scope::Profile => words.learns_profile,
-        Scope::Email => words.learns_email,
-        Scope::Offline => words.learns_offline,
-    };
     let page = Consent {
         reader,
         title: &(words.title)(client),
         says: &(words.says)(email, client),
-        learns: scopes.iter().map(learns).collect(),
+        learns: learns(words, scopes).collect(),
         action: "/oauth2/consent",
         request,
         csrf,
@@ -79,6 +73,16 @@ pub fn consent(
     };
     let response = reader.show(StatusCode::OK, &page, None);
     let_form_lead_to(response, leads_to, None)
+}
+
+/// What a client learns by these scopes, in words.
+pub fn learns(words: &'static Clients, scopes: &Scopes) -> impl Iterator<Item = &'static str> {
+    scopes.iter().map(|scope| match scope {
+        Scope::OpenId => words.learns_openid,
+        Scope::Profile => words.learns_profile,
+        Scope::Email => words.learns_email,
+        Scope::Offline => words.learns_offline,
+    })
 }
 
 /// Asks somebody whether they want to sign out, since who has sent them here may not say so.

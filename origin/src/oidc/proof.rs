@@ -172,6 +172,8 @@ async fn has_signed(app: &App, client: &Client, token: &str) -> Result<bool, Ref
     }
     let name = format!("client assertion\0{}\0{}", client.id, said.jti);
     let over_at = now + TimeDelta::seconds(LONGEST_SECS + 2 * LEEWAY_SECS);
-    let mut db = app.db.pool().acquire().await?;
-    Ok(outside::use_token(&mut db, &Sha256::digest(name), over_at).await?)
+    let mut transaction = app.db.pool().begin().await?;
+    let is_new = outside::use_token(&mut transaction, &Sha256::digest(name), over_at).await?;
+    transaction.commit().await?;
+    Ok(is_new)
 }

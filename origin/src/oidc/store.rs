@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use metrics::counter;
 use shared::{
     api::{MatrixLink, MatrixSession, User},
     claims::Role,
     ids::{SessionId, UserId},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::db::Pool;
 use crate::front::Client as Asker;
 
-use super::clients::Alg;
+use super::{access::Access, clients::Alg, scopes::Scopes};
 
 /// Who is signed in in a browser.
 pub struct Browser {
@@ -28,7 +30,7 @@ pub struct Browser {
 }
 
 /// Who is signed in in the browser with this cookie.
-pub async fn browser(db: &PgPool, cookie_hash: &[u8]) -> sqlx::Result<Option<Browser>> {
+pub async fn browser(db: &Pool, cookie_hash: &[u8]) -> sqlx::Result<Option<Browser>> {
     let row = sqlx::query!(
         r#"SELECT session_id AS "session_id!", user_id AS "user_id!", email AS "email!",
                   authenticated_at AS "authenticated_at!"
@@ -82,7 +84,7 @@ pub enum Opening {
 
 /// Opens a grant for whoever is signed in in the browser with this cookie.
 pub async fn open(
-    db: &PgPool,
+    db: &Pool,
     cookie_hash: &[u8],
     grant: &NewGrant<'_>,
     from: &Asker,
@@ -190,7 +192,7 @@ pub struct Shown<'a> {
 }
 
 /// Gives a client what its code stands for, once.
-pub async fn redeem(db: &PgPool, shown: &Shown<'_>, from: &Asker) -> sqlx::Result<Option<Granted>> {
+pub async fn redeem(db: &Pool, shown: &Shown<'_>, from: &Asker) -> sqlx::Result<Option<Granted>> {
     let row = sqlx::query_as!(
         Row,
         r#"SELECT outcome AS "outcome!", counter, salt, user_id, session_id, scopes, nonce, authenticated_at, amr, issued_at
@@ -209,7 +211,7 @@ pub async fn redeem(db: &PgPool, shown: &Shown<'_>, from: &Asker) -> sqlx::Resul
 }
 
 /// Whose a grant is, and what the MAC of its refresh tokens covers.
-pub async fn salt(db: &PgPool, grant: Uuid) -> sqlx::Result<Option<(String, Vec<u8>)>> {
+pub async fn salt(db: &Pool, grant: Uuid) -> sqlx::Result<Option<(String, Vec<u8>)>> {
     let row = sqlx::query!(
         r#"SELECT client_id AS "client_id!", salt AS "salt!" FROM auth.grant_salt($1)"#,
         grant
@@ -221,7 +223,7 @@ pub async fn salt(db: &PgPool, grant: Uuid) -> sqlx::Result<Option<(String, Vec<
 
 /// Lets Postgres decide what a refresh token with a good MAC is worth.
 pub async fn refresh(
-    db: &PgPool,
+    db: &Pool,
     (grant, counter): (Uuid, i32),
     client: &str,
     grace: Duration,
@@ -240,6 +242,7 @@ pub async fn refresh(
     )
     .fetch_one(db)
     .await?;
+    counter!("tollgate_grant_refreshes_total", "outcome" => row.outcome.clone()).increment(1);
     Ok(row.granted(grant))
 }
 
@@ -262,7 +265,7 @@ pub struct Holder {
 }
 
 /// A grant that lives.
-pub async fn holder(db: &PgPool, grant: Uuid) -> sqlx::Result<Option<Holder>> {
+pub async fn holder(db: &Pool, grant: Uuid) -> sqlx::Result<Option<Holder>> {
     sqlx::query_as!(
         Holder,
         r#"SELECT client_id AS "client_id!", user_id AS "user_id!", email AS "email!",
@@ -275,7 +278,7 @@ pub async fn holder(db: &PgPool, grant: Uuid) -> sqlx::Result<Option<Holder>> {
 }
 
 /// The client gives a grant up.
-pub async fn revoke(db: &PgPool, grant: Uuid, client: &str) -> sqlx::Result<()> {
+pub async fn revoke(db: &Pool, grant: Uuid, client: &str) -> sqlx::Result<()> {
     sqlx::query!(
         r#"SELECT auth.revoke_grant($1, $2) AS "done: ()""#,
         grant,
@@ -305,7 +308,7 @@ pub struct Notice {
 }
 
 /// The notice that has been due longest, if one is.
-pub async fn claim_notice(db: &PgPool) -> sqlx::Result<Option<Notice>> {
+pub async fn claim_notice(db: &Pool) -> sqlx::Result<Option<Notice>> {
     let row = sqlx::query!(
         r#"SELECT id AS "id!", client_id AS "client_id!", user_id AS "user_id!", session_id AS "session_id!",
                   attempts AS "attempts!", is_over AS "is_over!", uri, alg
@@ -325,7 +328,7 @@ pub async fn claim_notice(db: &PgPool) -> sqlx::Result<Option<Notice>> {
 }
 
 /// Takes a notice out of the queue.
-pub async fn forget_notice(db: &PgPool, id: i64) -> sqlx::Result<()> {
+pub async fn forget_notice(db: &Pool, id: i64) -> sqlx::Result<()> {
     sqlx::query!(r#"SELECT auth.forget_logout_notice($1) AS "done: ()""#, id)
         .fetch_one(db)
         .await?;
@@ -333,7 +336,7 @@ pub async fn forget_notice(db: &PgPool, id: i64) -> sqlx::Result<()> {
 }
 
 /// Links a Matrix id to whoever gave a grant; says whether it is theirs now.
-pub async fn link_matrix(db: &PgPool, grant: Uuid, mxid: &str) -> sqlx::Result<bool> {
+pub async fn link_matrix(db: &Pool, grant: Uuid, mxid: &str) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"SELECT auth.link_matrix($1, $2) AS "is_theirs!""#,
         grant,
@@ -344,7 +347,7 @@ pub async fn link_matrix(db: &PgPool, grant: Uuid, mxid: &str) -> sqlx::Result<b
 }
 
 /// Whose a Matrix id is.
-pub async fn matrix_holder(db: &PgPool, mxid: &str) -> sqlx::Result<Option<MatrixSession>> {
+pub async fn matrix_holder(db: &Pool, mxid: &str) -> sqlx::Result<Option<MatrixSession>> {
     let row = sqlx::query!(
         r#"SELECT user_id AS "user_id!", email AS "email!", name, email_verified AS "email_verified!",
                   linked_at AS "linked_at!", last_used_at AS "last_used_at!"
@@ -386,8 +389,45 @@ pub async fn unlink_matrix(db: &mut PgConnection, mxid: &str) -> sqlx::Result<bo
     Ok(done.rows_affected() == 1)
 }
 
+/// The clients that the acting user has allowed something, and those with a grant that lives.
+pub async fn access(db: &mut PgConnection) -> sqlx::Result<Vec<Access>> {
+    let rows = sqlx::query!(
+        r#"SELECT c.id, c.name, c.trusted, least(k.given_at, g.since) AS "since!",
+                  coalesce(k.scopes, '{}') || coalesce(g.scopes, '{}') AS "scopes!"
+           FROM auth.clients c
+           LEFT JOIN auth.consents k ON k.client_id = c.id
+           LEFT JOIN (
+               SELECT o.client_id, min(o.created_at) AS since, array_agg(DISTINCT scope) AS scopes
+               FROM auth.client_grants o JOIN auth.sessions s ON s.id = o.session_id, unnest(o.scopes) AS scope
+               WHERE o.revoked_at IS NULL AND o.expires_at > now()
+                 AND (o.offline OR s.revoked_at IS NULL AND s.expires_at > now())
+               GROUP BY o.client_id
+           ) g ON g.client_id = c.id
+           WHERE k.client_id IS NOT NULL OR g.client_id IS NOT NULL
+           ORDER BY c.name, c.id"#
+    )
+    .fetch_all(db)
+    .await?;
+    let list = rows.into_iter().map(|row| Access {
+        client: row.id,
+        name: row.name,
+        is_trusted: row.trusted,
+        scopes: Scopes::read(&row.scopes),
+        since: row.since,
+    });
+    Ok(list.collect())
+}
+
+/// Forgets what the acting user has allowed a client, ends its grants, and lets it hear of that; says
+/// whether there was anything.
+pub async fn end_access(db: &mut PgConnection, client: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT auth.end_access($1) AS "was_there!""#, client)
+        .fetch_one(db)
+        .await
+}
+
 /// Drops grants that have ended.
-pub async fn sweep(db: &PgPool, most: i32) -> sqlx::Result<()> {
+pub async fn sweep(db: &Pool, most: i32) -> sqlx::Result<()> {
     sqlx::query!(r#"SELECT auth.sweep_grants($1) AS "done: ()""#, most)
         .fetch_one(db)
         .await?;

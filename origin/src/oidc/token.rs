@@ -16,6 +16,7 @@ use crate::{
     app::App,
     door,
     front::Client as Asker,
+    openapi,
     pages::is_form,
     rim,
     sessions::{Presented, RefreshKind},
@@ -32,19 +33,36 @@ use super::{
 };
 
 /// RFC 6749 §5.1.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct Tokens {
     access_token: String,
     token_type: &'static str,
     expires_in: u32,
     scope: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     refresh_token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     id_token: Option<String>,
 }
 
 /// `POST /oauth2/token`.
+#[utoipa::path(
+    post,
+    path = "/oauth2/token",
+    tag = "OpenID provider",
+    summary = "Tokens for a code, a refresh token, or the client itself",
+    description = "RFC 6749 §3.2. Also at `/api/auth/oauth2/token` and `/api/oidc/token`.",
+    security((), ("client" = [])),
+    request_body(content = openapi::TokenRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, body = Tokens),
+        (status = 400, body = openapi::Refusal, description = "RFC 6749 §5.2"),
+        (status = 401, body = openapi::Refusal, description = "The client is unknown, or not who it says"),
+        (status = 429, body = openapi::Refusal, description = "The grant refreshes too often"),
+    )
+)]
 pub async fn issue(
     State(app): State<App>,
     from: Asker,

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{app::App, rim};
+use crate::{app::App, openapi, rim};
 
 use super::{
     error::{NOT_KEPT, Refused},
@@ -18,20 +18,37 @@ use super::{
     store, token, tokens,
 };
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 struct UserInfo {
     sub: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     picture: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     email: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     email_verified: Option<bool>,
 }
 
 /// `GET` and `POST /oauth2/userinfo`.
+#[utoipa::path(
+    method(get, post),
+    path = "/oauth2/userinfo",
+    tag = "OpenID provider",
+    summary = "Who somebody is, as far as they let the client know",
+    description = "OpenID Connect Core 1.0 §5.3. Also at `/api/auth/oauth2/userinfo` and `/api/oidc/userinfo`.",
+    security(("relyingParty" = [])),
+    responses(
+        (status = 200, body = UserInfo),
+        (status = 401, body = openapi::Refusal, description = "RFC 6750 §3.1"),
+        (status = 403, body = openapi::Refusal, description = "The token was not issued for `openid`"),
+    )
+)]
 pub async fn tell(
     State(app): State<App>,
     headers: HeaderMap,

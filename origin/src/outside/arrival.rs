@@ -20,6 +20,7 @@ use crate::{
     error::Error as Failure,
     front::Client,
     rim, sessions,
+    telemetry::tried,
 };
 
 use super::{Error, Identity, flow::Linking, id_token::Rejected, store};
@@ -56,10 +57,13 @@ pub async fn sign_in(
     for _ in 1..ATTEMPTS {
         match attempt(app, identity, once, device, client).await {
             Err(Failure::Outside(Error::Raced)) => {}
-            answer => return answer,
+            answer => return tried("provider", answer),
         }
     }
-    attempt(app, identity, once, device, client).await
+    tried(
+        "provider",
+        attempt(app, identity, once, device, client).await,
+    )
 }
 
 async fn attempt(

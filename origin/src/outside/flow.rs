@@ -15,6 +15,7 @@ use crate::{
     cookies::{self, Reach},
     error::Error as Failure,
     rim,
+    sessions::Caller,
 };
 
 use super::{
@@ -33,6 +34,15 @@ const LABEL: &[u8] = b"browser at a provider";
 pub struct Linking {
     pub user: UserId,
     pub session: SessionId,
+}
+
+impl From<Caller> for Linking {
+    fn from(caller: Caller) -> Self {
+        Self {
+            user: caller.user,
+            session: caller.session,
+        }
+    }
 }
 
 /// What a browser went to a provider for.

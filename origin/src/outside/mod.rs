@@ -15,7 +15,7 @@ mod settings;
 mod store;
 pub mod wire;
 
-pub use routes::{callback, depart, router};
+pub use routes::{callback, depart, router, unlink};
 pub use settings::OutsideConfig;
 pub use store::{list, unlink_all, use_token};
 

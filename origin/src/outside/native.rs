@@ -8,7 +8,9 @@ use axum::{
 };
 use shared::api::{AppSignedIn, ShowIdToken, Token};
 
-use crate::{accounts::Entry, app::App, door::Body, error::Error as Failure, front::Client, rim};
+use crate::{
+    accounts::Entry, app::App, door::Body, error::Error as Failure, front::Client, openapi, rim,
+};
 
 use super::{
     arrival::{self, Once},
@@ -17,6 +19,22 @@ use super::{
 };
 
 /// `POST /auth/google-signin`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/google-signin",
+    tag = "Other providers",
+    summary = "Signs in by an `id_token` that a native app got from Google",
+    description = "Of the fields of `deviceInfo` two are read.",
+    request_body = ShowIdToken,
+    responses(
+        (status = 200, body = openapi::AppEntered),
+        (status = 401, description = "INVALID_ID_TOKEN"),
+        (status = 403, description = "ACCOUNT_DISABLED, PROVIDER_EMAIL_UNVERIFIED"),
+        (status = 404, description = "NOT_FOUND"),
+        (status = 409, description = "CONFLICT"),
+        (status = 502, description = "SIGN_IN_PROVIDER_FAILED"),
+    )
+)]
 pub async fn google(
     State(app): State<App>,
     client: Client,
@@ -26,6 +44,22 @@ pub async fn google(
 }
 
 /// `POST /auth/apple-signin`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/apple-signin",
+    tag = "Other providers",
+    summary = "Signs in by an `id_token` that a native app got from Apple",
+    description = "Of the fields of `deviceInfo` two are read.",
+    request_body = ShowIdToken,
+    responses(
+        (status = 200, body = openapi::AppEntered),
+        (status = 401, description = "INVALID_ID_TOKEN"),
+        (status = 403, description = "ACCOUNT_DISABLED, PROVIDER_EMAIL_UNVERIFIED"),
+        (status = 404, description = "NOT_FOUND"),
+        (status = 409, description = "CONFLICT"),
+        (status = 502, description = "SIGN_IN_PROVIDER_FAILED"),
+    )
+)]
 pub async fn apple(
     State(app): State<App>,
     client: Client,

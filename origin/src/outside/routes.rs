@@ -10,7 +10,7 @@ use axum::{
     },
     http::{HeaderMap, header, request::Parts},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::get,
 };
 use serde::Deserialize;
 use shared::{
@@ -20,6 +20,7 @@ use shared::{
 };
 use tokio::time::timeout;
 use url::{Url, form_urlencoded};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     accounts::{self, Entry},
@@ -46,13 +47,13 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The calls about outside accounts.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/api/v1/auth/accounts", get(list))
-        .route("/api/v1/auth/accounts/{id}", delete(unlink))
-        .route("/api/v1/auth/oauth/{provider}", post(go))
-        .route("/api/v1/auth/google-signin", post(native::google))
-        .route("/api/v1/auth/apple-signin", post(native::apple))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(forget))
+        .routes(routes!(go))
+        .routes(routes!(native::google))
+        .routes(routes!(native::apple))
 }
 
 /// Where providers send people back to, Apple by a form of its own page.
@@ -69,6 +70,25 @@ pub async fn in_time<T, E: From<Error>>(asked: impl Future<Output = Result<T, E>
     answer.unwrap_or_else(|_| Err(Error::from(Away::TooSlow).into()))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/oauth/{provider}",
+    tag = "Other providers",
+    summary = "Where to sign in by another provider",
+    description = "Sets a cookie, so the browser that asks must be the one that goes there. Linking needs a token and a sign-in within the last ten minutes. The provider sends the browser to `…/callback`, which answers with a page or leads on.",
+    security((), ("token" = [])),
+    params(
+        ("provider" = String, Path, description = "Which, as the operator named it: `google`, `apple`, …"),
+    ),
+    request_body = Option<GoOutside>,
+    responses(
+        (status = 200, body = GoThere),
+        (status = 401, description = "UNAUTHENTICATED, INVALID_TOKEN, SESSION_REVOKED"),
+        (status = 403, description = "RECENT_SIGN_IN_REQUIRED"),
+        (status = 404, description = "NOT_FOUND"),
+        (status = 502, description = "SIGN_IN_PROVIDER_FAILED"),
+    )
+)]
 async fn go(
     State(app): State<App>,
     provider: Result<Path<String>, PathRejection>,
@@ -79,10 +99,7 @@ async fn go(
     let provider = app.outside.find(&provider)?;
     let linking = if wish.link {
         let Recent(caller) = Recent::from_request_parts(&mut parts, &app).await?;
-        Some(Linking {
-            user: caller.user,
-            session: caller.session,
-        })
+        Some(caller.into())
     } else {
         None
     };
@@ -106,15 +123,17 @@ async fn go(
     Ok((cookie, Json(GoThere { url })).into_response())
 }
 
-/// Sends a browser to sign in at a provider, from a page of ours, and in the end to this page.
+/// Sends a browser to a provider, from a page of ours, and in the end to this page: to sign in, or
+/// for whom an account there is to be linked.
 pub async fn depart(
     app: &App,
     provider: &str,
     headers: &HeaderMap,
     page: &Url,
+    linking: Option<Linking>,
 ) -> Result<Departure, Failure> {
     let provider = app.outside.find(provider)?;
-    in_time(flow::depart(app, provider, headers, Some(page), None)).await
+    in_time(flow::depart(app, provider, headers, Some(page), linking)).await
 }
 
 /// What a provider sends people back with; whatever else it says is not read.
@@ -244,6 +263,14 @@ fn on_page(reader: &Reader, failure: Failure) -> Response {
     pages::tell(reader, response.status(), &problem)
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/accounts",
+    tag = "Other providers",
+    summary = "The accounts at other providers that are linked",
+    security(("token" = [])),
+    responses((status = 200, body = Vec<OutsideAccount>))
+)]
 async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -254,9 +281,25 @@ async fn list(
     Ok(Json(accounts))
 }
 
-/// `DELETE /auth/accounts/{id}`. Somebody must be able to sign in afterwards: by a password, by
-/// another linked account, or by mail where that is set up and the address is theirs.
-async fn unlink(
+/// `DELETE /auth/accounts/{id}`.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/auth/accounts/{id}",
+    tag = "Other providers",
+    summary = "Unlinks an account",
+    description = "Needs a sign-in within the last ten minutes, and another way to sign in.",
+    security(("token" = [])),
+    params(
+        ("id" = OutsideAccountId, Path, description = "Which"),
+    ),
+    responses(
+        (status = 200, body = Done),
+        (status = 403, description = "RECENT_SIGN_IN_REQUIRED"),
+        (status = 404, description = "NOT_FOUND"),
+        (status = 409, description = "LAST_SIGN_IN_METHOD"),
+    )
+)]
+async fn forget(
     State(app): State<App>,
     id: Result<Path<OutsideAccountId>, PathRejection>,
     Recent(caller): Recent,
@@ -264,6 +307,22 @@ async fn unlink(
 ) -> Result<Json<Done>, Failure> {
     // What is no id is no account's.
     let Path(id) = id.map_err(|_| Error::NoSuchAccount)?;
+    unlink(&app, caller, id, &client).await?;
+    Ok(Json(Done {
+        success: true,
+        message: "The account is not linked any more",
+    }))
+}
+
+/// Unlinks an account of somebody who has signed in not long ago. They must be able to sign in
+/// afterwards: by a password, by another linked account, or by mail where that is set up and the
+/// address is theirs.
+pub async fn unlink(
+    app: &App,
+    caller: Caller,
+    id: OutsideAccountId,
+    client: &Client,
+) -> Result<(), Failure> {
     let mut transaction = app.db.writing_as(caller.user).await?;
     let user = accounts::own(&mut transaction).await?;
     if !store::unlink(&mut transaction, id).await? {
@@ -278,12 +337,8 @@ async fn unlink(
         user.id,
         Some(caller.session),
         "outside_unlinked",
-        &client,
+        client,
     )
     .await?;
-    transaction.commit().await?;
-    Ok(Json(Done {
-        success: true,
-        message: "The account is not linked any more",
-    }))
+    Ok(transaction.commit().await?)
 }

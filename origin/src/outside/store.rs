@@ -5,9 +5,9 @@ use shared::{
     api::{Email, OutsideAccount, User},
     ids::{OutsideAccountId, UserId},
 };
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 
-use crate::{front::Client, rim};
+use crate::{db::Pool, front::Client, rim};
 
 use super::{
     Error, Identity,
@@ -40,7 +40,7 @@ pub async fn begin(
 
 /// What a browser that comes back went for: once, and not for another browser.
 pub async fn take(
-    db: &PgPool,
+    db: &Pool,
     state_hash: &[u8],
     browser_hash: &[u8],
     provider: &str,

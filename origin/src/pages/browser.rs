@@ -6,11 +6,11 @@ use std::{collections::BTreeMap, ops::Deref};
 use askama::Template;
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
-    http::{HeaderMap, StatusCode, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::Response,
 };
-use serde_json::{Map, Value};
-use shared::api;
+use serde_json::value::{RawValue, to_raw_value};
+use shared::{api, claims::Role};
 use url::{Url, form_urlencoded};
 
 use crate::{
@@ -28,6 +28,7 @@ use super::{
     form::is_form,
     page::{Form, Reader, with_cookies},
     returning::{ReturnTo, is_ours},
+    words::Words,
 };
 
 /// A browser at one of our pages.
@@ -61,6 +62,10 @@ impl FromRequestParts<App> for Browser {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
+        // A script of another page, whatever the edge lets it read. Who follows a link says no origin.
+        if parts.headers.contains_key(header::ORIGIN) && !forgery::is_ours(app, &parts.headers) {
+            return Err(Failure::ForeignPage);
+        }
         let query = parts.uri.query().unwrap_or_default();
         Self::new(app, &parts.headers, pairs(query.as_bytes())).await
     }
@@ -101,6 +106,15 @@ impl Browser {
         visitor.ok_or_else(|| sessions::Error::NotSignedIn.into())
     }
 
+    /// Who is signed in, if they are an admin; to anybody else there is no such page.
+    pub fn admin(&self) -> Result<&Visitor, Failure> {
+        let visitor = self.member()?;
+        if visitor.caller.role != Role::Admin {
+            return Err(Failure::NotFound);
+        }
+        Ok(visitor)
+    }
+
     /// Who has signed in not long ago. Nobody: as [`Self::member`], once more.
     pub fn recent(&self) -> Result<&Visitor, Failure> {
         let visitor = self.member()?;
@@ -133,6 +147,12 @@ impl Browser {
     /// Who signs people in besides us.
     pub fn providers(&self) -> impl Iterator<Item = Named> {
         self.app.outside.named()
+    }
+
+    /// What people call one of them; one that is gone is called by its id.
+    pub fn provider_name(&self, id: &str) -> String {
+        let found = self.providers().find(|known| known.id == id);
+        found.map_or_else(|| id.to_owned(), |known| known.name)
     }
 
     /// Whether links can be sent.
@@ -193,13 +213,9 @@ impl Sent {
     ) -> Result<T, Failure> {
         let fields = names.iter().map(|name| (*name, self.text(name)));
         let fields = fields.chain(more.iter().copied());
-        let fields: Map<String, Value> = fields
+        let fields: BTreeMap<&str, Box<RawValue>> = fields
             .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| {
-                let is_box = BOXES.contains(&name) && value == "on";
-                let value = if is_box { true.into() } else { value.into() };
-                (name.to_owned(), value)
-            })
+            .map(|(name, value)| (name, in_json(name, value, self.browser.words)))
             .collect();
         let json = serde_json::to_vec(&fields).expect("texts are plain JSON");
         Ok(api::parse(&json)?)
@@ -209,11 +225,30 @@ impl Sent {
 /// The fields that are boxes.
 const BOXES: [&str; 2] = ["rememberMe", "revokeOthers"];
 
+/// The value of a field as the same call in JSON has it.
+fn in_json(name: &str, value: &str, words: &Words) -> Box<RawValue> {
+    if BOXES.contains(&name) && value == "on" {
+        return RawValue::TRUE.to_owned();
+    }
+    // A number is written as it is read here: a point that parts thousands is none for decimals. What
+    // is no number is told by whoever reads it.
+    let has_only = |letter: char| letter.is_ascii_digit() || letter == words.point;
+    let is_number = name == "amount" && value.chars().all(has_only);
+    let number = is_number.then(|| RawValue::from_string(value.replace(words.point, ".")));
+    match number {
+        Some(Ok(number)) => number,
+        _ => to_raw_value(value).expect("a text is plain JSON"),
+    }
+}
+
 /// The pairs of a query or a form. Of a name that comes twice the first one counts, here and in every
-/// check.
+/// check. No form of ours sends a NUL, which Postgres does not take.
 fn pairs(text: &[u8]) -> BTreeMap<String, String> {
     let mut pairs = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(text) {
+        if value.contains('\0') {
+            continue;
+        }
         pairs
             .entry(name.into_owned())
             .or_insert_with(|| value.into_owned());

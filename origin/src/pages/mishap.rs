@@ -52,11 +52,7 @@ impl Looking {
         let is_look = request.method() == Method::GET && asked.len() <= MAX_BACK;
         Some(Self {
             reader: Reader::of(app, request.headers()),
-            back: if is_look {
-                asked.to_owned()
-            } else {
-                page_of(path)
-            },
+            back: if is_look { asked } else { path }.to_owned(),
         })
     }
 
@@ -81,7 +77,7 @@ impl Looking {
         let page = page.says((words.common.reference)(id));
         let back = match problem.code {
             Code::NotFound => "/account".to_owned(),
-            _ => page_of(&self.back),
+            _ => without_query(&self.back).to_owned(),
         };
         let page = page.link(back, words.common.back);
         let mut page = self.reader.show(parts.status, &page, None);
@@ -100,11 +96,9 @@ pub fn tell(reader: &Reader, status: StatusCode, problem: &Problem) -> Response 
     reader.note(status, title, &says)
 }
 
-/// The page that a form of it is sent below, such as `/account/security`.
-fn page_of(path: &str) -> String {
-    let path = path.split('?').next().unwrap_or_default();
-    let parts: Vec<&str> = path.split('/').skip(1).take(2).collect();
-    format!("/{}", parts.join("/"))
+/// A page. Where a form goes there is one, too, or the way to it.
+fn without_query(path: &str) -> &str {
+    path.split('?').next().unwrap_or_default()
 }
 
 fn texts<'a>(words: &'a Mistakes, problem: &Problem) -> (&'a str, Cow<'a, str>) {
@@ -174,8 +168,18 @@ impl Mistake {
             "password" | "newPassword" | "currentPassword" => self.words.password_field,
             "name" => self.words.name_field,
             "code" => self.words.code_field,
+            "amount" => self.words.amount_field,
+            "reason" => self.words.reason_field,
+            "address" => self.words.address_field,
             _ => self.words.field,
         })
+    }
+
+    /// What the page says above its forms, of which these fields tell what is wrong with them.
+    pub fn beside(&self, fields: &[&str]) -> Option<&'static str> {
+        let is_told = fields.iter().any(|field| self.at(field).is_some());
+        let untold = self.code == Code::ValidationFailed && !is_told;
+        self.text.or_else(|| untold.then_some(self.words.field))
     }
 
     /// The page that shows the form again.
@@ -210,6 +214,10 @@ fn known(words: &Mistakes, code: Code) -> Option<&'static str> {
         Code::RateLimited => words.slow_down_says,
         Code::Overloaded => words.overloaded,
         Code::MailNotConfigured => words.no_mail,
+        Code::LastSignInMethod => words.last_way,
+        Code::PaymentsNotConfigured | Code::PaymentProviderFailed => words.payments,
+        Code::RefundExceedsCharge => words.refund_exceeds,
+        Code::IdempotencyMismatch => words.mismatch,
         Code::InvalidSignInState
         | Code::ProviderRefused
         | Code::ProviderEmailUnverified

@@ -1,12 +1,15 @@
-//! The pages that a browser shows: signing in and out, registering, the account, and where the link of
-//! a mail leads. Each is self-contained, runs no script, and may be framed by nobody, so that its button
-//! is pressed by whoever reads it. The rules are those of the calls beside them, by the same functions;
-//! here is how people meet them: [`words`] has the texts in each language, [`browser`] says who is
-//! signed in and whose a form is, [`page`] is what pages are made of.
+//! The pages that a browser shows: signing in and out, registering, the account, what admins look after,
+//! and where the link of a mail leads. Each is self-contained, runs no script, and may be framed by
+//! nobody, so that its button is pressed by whoever reads it. The rules are those of the calls beside
+//! them, by the same functions; here is how people meet them: [`words`] has the texts in each language,
+//! [`browser`] says who is signed in and whose a form is, [`page`] is what pages are made of.
 
 mod account;
+mod admin;
+mod area;
 mod browser;
 mod by_mail;
+mod chart;
 mod code;
 mod csrf;
 mod form;
@@ -19,6 +22,7 @@ mod sign_in;
 mod sign_out;
 mod words;
 
+pub use area::{AreaPage, Item, Menu, Part};
 pub use browser::{Browser, Sent};
 pub use code::{ask_for_code, forget_half};
 pub use form::{By, Posted, is_form};
@@ -26,6 +30,7 @@ pub use headers::dress;
 pub use mishap::{Looking, Mistake, tell};
 pub use page::{Field, Form, Reader, go, with_cookies};
 pub use returning::is_ours;
+pub use words::Clients;
 
 use axum::Router;
 
@@ -42,4 +47,5 @@ pub fn router() -> Router<App> {
         .merge(by_mail::router())
         .merge(sign_out::router())
         .merge(account::router())
+        .merge(admin::router())
 }

@@ -54,6 +54,8 @@ pub struct Form {
     button: String,
     is_quiet: bool,
     is_grave: bool,
+    /// It changes nothing: what it asks for is a part of a page's address.
+    is_look: bool,
 }
 
 /// A field of a form, with its label.
@@ -81,6 +83,14 @@ impl Reader {
     pub fn of(app: &App, headers: &HeaderMap) -> Self {
         Self {
             words: Words::of(headers),
+            site: app.config.public_url.host().to_owned(),
+        }
+    }
+
+    /// Somebody who reads what there is in English alone.
+    pub fn in_english(app: &App) -> Self {
+        Self {
+            words: Words::english(),
             site: app.config.public_url.host().to_owned(),
         }
     }
@@ -236,6 +246,15 @@ impl Form {
             button: button.into(),
             is_quiet: false,
             is_grave: false,
+            is_look: false,
+        }
+    }
+
+    /// One that only looks for something.
+    pub fn look(action: impl Into<String>, button: impl Into<String>) -> Self {
+        Self {
+            is_look: true,
+            ..Self::new(action, button)
         }
     }
 

@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, StatusCode},
     response::Response,
     routing::{get, post},
@@ -118,17 +118,15 @@ fn page(browser: &Browser, is_again: bool, mistake: Option<&Mistake>) -> Respons
 /// browser goes on by itself from a page.
 async fn with_provider(
     State(app): State<App>,
-    Path(provider): Path<String>,
+    provider: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     sent: Sent,
 ) -> Result<Response, Failure> {
+    let Path(provider) = provider?;
     let browser = &sent.browser;
     let leads_to = browser.leads_to();
-    let departure = outside::depart(&app, &provider, &headers, &leads_to).await?;
-    let mut providers = browser.providers();
-    let name = providers
-        .find(|known| known.id == provider)
-        .map_or(provider.clone(), |known| known.name);
+    let departure = outside::depart(&app, &provider, &headers, &leads_to, None).await?;
+    let name = browser.provider_name(&provider);
     let words = &browser.words.sign_in;
     let (title, says) = ((words.with)(&name), (words.going)(&name));
     let page = browser.go_on(departure.page.as_str(), &title, &says);

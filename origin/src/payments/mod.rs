@@ -8,7 +8,7 @@ mod store;
 mod stripe;
 mod webhook;
 
-pub use routes::{router, webhook};
+pub use routes::{buy, offered, router, webhook};
 pub use store::{ListedPackage, list_packages, remove_package, set_package};
 pub use stripe::{SecretKey, Stripe};
 pub use webhook::WebhookSecrets;

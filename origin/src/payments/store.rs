@@ -5,7 +5,9 @@ use shared::{
     credits::Credits,
     ids::{PurchaseId, UserId},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
+
+use crate::db::Pool;
 
 use super::{
     Error,
@@ -27,7 +29,7 @@ pub struct Begun {
 
 /// Writes down that somebody is about to buy a package.
 pub async fn begin(
-    db: &PgPool,
+    db: &Pool,
     user: UserId,
     id: PurchaseId,
     package: &AppId,
@@ -51,7 +53,7 @@ pub async fn begin(
 
 /// Writes down in which checkout session a purchase is paid; without one it has failed.
 pub async fn open_checkout(
-    db: &PgPool,
+    db: &Pool,
     user: UserId,
     id: PurchaseId,
     session: Option<&str>,
@@ -68,7 +70,7 @@ pub async fn open_checkout(
 }
 
 /// Does all that an event asks for, or nothing; says what came of it.
-pub async fn hear(db: &PgPool, event: &Event) -> sqlx::Result<String> {
+pub async fn hear(db: &Pool, event: &Event) -> sqlx::Result<String> {
     let told = Told::from(&event.news);
     sqlx::query_scalar!(
         r#"SELECT credits.hear_from_stripe($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS "outcome!""#,
@@ -187,9 +189,8 @@ pub async fn purchases(db: &mut PgConnection) -> Result<Vec<Bought>, Error> {
 }
 
 /// What can be bought, in the operator's order.
-pub async fn packages(db: &PgPool) -> Result<Vec<Package>, Error> {
-    let mut connection = db.acquire().await?;
-    let listed = list_packages(&mut connection).await?;
+pub async fn packages(db: &Pool) -> Result<Vec<Package>, Error> {
+    let listed = list_packages(&mut *db.begin().await?).await?;
     Ok(listed
         .into_iter()
         .filter(|listed| listed.is_active)

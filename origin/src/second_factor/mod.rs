@@ -14,9 +14,9 @@ use shared::{
     api::{MfaCode, SecondStepAsked},
     ids::UserId,
 };
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 
-use crate::{accounts::Arrival, config::Key, front::Client, rim, sessions};
+use crate::{accounts::Arrival, front::Client, rim, seal::SealingKeys, sessions};
 
 pub use routes::{begin, confirm, new_codes, remove, router, second_step};
 pub use store::{forget_begun, standing};
@@ -95,10 +95,31 @@ pub async fn ask(
     })
 }
 
+/// Seals by the first sealing key what another has sealed, a page at a time; counts that. It can be run again.
+pub async fn reseal(db: &mut PgConnection, sealing: &SealingKeys) -> Result<u64, Error> {
+    store::see_all(db).await?;
+    let (mut last, mut count) = (None, 0);
+    loop {
+        let mut transaction = db.begin().await?;
+        let page = store::page(&mut transaction, last).await?;
+        for (user, sealed) in &page {
+            if let Some(sealed) = totp::reseal(sealing, *user, sealed)? {
+                store::set_seal(&mut transaction, *user, &sealed).await?;
+                count += 1;
+            }
+        }
+        transaction.commit().await?;
+        let Some((user, _)) = page.last() else {
+            return Ok(count);
+        };
+        last = Some(*user);
+    }
+}
+
 /// Judges a code of the acting user, once. `None` is a wrong one: it was counted, which the caller
 /// commits.
 async fn prove(
-    sealing: &Key,
+    sealing: &SealingKeys,
     db: &mut PgConnection,
     user: UserId,
     code: &MfaCode,

@@ -1,15 +1,12 @@
 //! Enrolling a second factor, showing it, and removing it.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    routing::{delete, post},
-};
+use axum::{Json, extract::State};
 use shared::{
-    api::{Device, Done, Enrolment, MfaCode, RecoveryCodes, SecondStep, ShowCode},
+    api::{Device, Done, Enrolment, MfaCode, RecoveryCodes, SecondStep, ShowCode, SignedIn},
     ids::UserId,
 };
 use sqlx::PgConnection;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     accounts::{self, Arrival, Entry},
@@ -19,6 +16,7 @@ use crate::{
     front::Client,
     revocations, rim,
     sessions::{self, Caller, Recent},
+    telemetry::tried,
 };
 
 use super::{
@@ -27,15 +25,28 @@ use super::{
 };
 
 /// The calls about the second factor.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/api/v1/auth/login/mfa", post(login))
-        .route("/api/v1/auth/mfa/totp", post(enrol).merge(delete(turn_off)))
-        .route("/api/v1/auth/mfa/totp/confirm", post(turn_on))
-        .route("/api/v1/auth/mfa/recovery-codes", post(make_codes))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(login))
+        .routes(routes!(enrol, turn_off))
+        .routes(routes!(turn_on))
+        .routes(routes!(make_codes))
 }
 
 /// The second step of a sign-in, of whichever kind the first one was.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/login/mfa",
+    tag = "Sign-in",
+    summary = "The second step of a sign-in",
+    description = "Sets the session cookie.",
+    request_body = SecondStep,
+    responses(
+        (status = 200, body = SignedIn),
+        (status = 401, description = "INVALID_MFA_TOKEN, INVALID_MFA_CODE"),
+        (status = 403, description = "ACCOUNT_DISABLED"),
+    )
+)]
 async fn login(
     State(app): State<App>,
     client: Client,
@@ -46,6 +57,10 @@ async fn login(
 
 /// Signs somebody in who was half signed in.
 pub async fn second_step(app: &App, body: &SecondStep, client: &Client) -> Result<Entry, Failure> {
+    tried("second_factor", enter(app, body, client).await)
+}
+
+async fn enter(app: &App, body: &SecondStep, client: &Client) -> Result<Entry, Failure> {
     let token_hash = hash(body.mfa_token.as_str());
     let user = store::half_signed_in(app.db.pool(), &token_hash).await?;
     let user = user.ok_or(Error::BadToken)?;
@@ -74,6 +89,19 @@ pub async fn second_step(app: &App, body: &SecondStep, client: &Client) -> Resul
 }
 
 /// Shows a new secret, which asks nobody until it is confirmed.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/mfa/totp",
+    tag = "Second factor",
+    summary = "Shows a new secret for an authenticator app",
+    description = "Nothing changes before a code of it is shown. Needs a sign-in within the last ten minutes.",
+    security(("token" = [])),
+    responses(
+        (status = 200, body = Enrolment),
+        (status = 403, description = "RECENT_SIGN_IN_REQUIRED"),
+        (status = 409, description = "CONFLICT"),
+    )
+)]
 async fn enrol(
     State(app): State<App>,
     Recent(caller): Recent,
@@ -99,6 +127,19 @@ pub async fn begin(app: &App, caller: Caller, client: &Client) -> Result<Enrolme
 
 /// Turns it on for who shows that their app has the secret. After a few wrong codes it must be
 /// begun anew: guessing gets nobody there.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/mfa/totp/confirm",
+    tag = "Second factor",
+    summary = "Turns the second factor on, by a code of it",
+    description = "The answer has the recovery codes, which are shown once.",
+    security(("token" = [])),
+    request_body = ShowCode,
+    responses(
+        (status = 200, body = RecoveryCodes),
+        (status = 404, description = "NOT_FOUND"),
+    )
+)]
 async fn turn_on(
     State(app): State<App>,
     caller: Caller,
@@ -151,6 +192,20 @@ pub async fn confirm(
 }
 
 /// Removes it, and signs out everywhere else: whoever had to get past it may be in there.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/auth/mfa/totp",
+    tag = "Second factor",
+    summary = "Removes the second factor, by a code",
+    description = "Every other session ends. Needs a sign-in within the last ten minutes.",
+    security(("token" = [])),
+    request_body = ShowCode,
+    responses(
+        (status = 200, body = Done),
+        (status = 403, description = "RECENT_SIGN_IN_REQUIRED"),
+        (status = 404, description = "NOT_FOUND"),
+    )
+)]
 async fn turn_off(
     State(app): State<App>,
     Recent(caller): Recent,
@@ -187,6 +242,19 @@ pub async fn remove(
 }
 
 /// Shows new recovery codes; those before are void.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/mfa/recovery-codes",
+    tag = "Second factor",
+    summary = "New recovery codes",
+    description = "Those before are void. Needs a sign-in within the last ten minutes.",
+    security(("token" = [])),
+    responses(
+        (status = 200, body = RecoveryCodes),
+        (status = 403, description = "RECENT_SIGN_IN_REQUIRED"),
+        (status = 404, description = "NOT_FOUND"),
+    )
+)]
 async fn make_codes(
     State(app): State<App>,
     Recent(caller): Recent,

@@ -1,9 +1,50 @@
-//! The SQL of the second factor. All but [`half_signed_in`] work on the acting user's rows.
+//! The SQL of the second factor. All but [`half_signed_in`], and what seals everybody's secrets anew, work on
+//! the acting user's rows.
 
 use shared::{api::Device, ids::UserId};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
-use crate::accounts::Arrival;
+use crate::{accounts::Arrival, db::Pool};
+
+/// So many secrets are sealed anew at once.
+const PAGE: i64 = 500;
+
+/// A page of everybody's secrets behind this user, locked. As the owner, who sees them all.
+pub async fn page(
+    db: &mut PgConnection,
+    after: Option<UserId>,
+) -> sqlx::Result<Vec<(UserId, Vec<u8>)>> {
+    let rows = sqlx::query!(
+        "SELECT user_id, sealed_secret FROM auth.totp
+         WHERE $1::uuid IS NULL OR user_id > $1 ORDER BY user_id LIMIT $2 FOR UPDATE",
+        after.map(UserId::uuid),
+        PAGE
+    )
+    .fetch_all(db)
+    .await?;
+    let secrets = rows
+        .into_iter()
+        .map(|row| (row.user_id.into(), row.sealed_secret));
+    Ok(secrets.collect())
+}
+
+/// From here on a query fails where this role would not see every row.
+pub async fn see_all(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql("SET row_security = off").execute(db).await?;
+    Ok(())
+}
+
+/// Another seal on the same secret.
+pub async fn set_seal(db: &mut PgConnection, user: UserId, sealed: &[u8]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE auth.totp SET sealed_secret = $2 WHERE user_id = $1",
+        user.uuid(),
+        sealed
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
 
 /// A confirmed second factor, locked.
 pub struct Factor {
@@ -202,7 +243,7 @@ pub async fn half_sign_in(
 }
 
 /// Whose half sign-in it is, while they may go on with it.
-pub async fn half_signed_in(db: &PgPool, token_hash: &[u8]) -> sqlx::Result<Option<UserId>> {
+pub async fn half_signed_in(db: &Pool, token_hash: &[u8]) -> sqlx::Result<Option<UserId>> {
     let user = sqlx::query_scalar!("SELECT auth.half_signed_in($1)", token_hash)
         .fetch_one(db)
         .await?;

@@ -8,7 +8,10 @@ use shared::{api::Enrolment, ids::UserId};
 use totp_rs::{Builder, Secret};
 use zeroize::Zeroizing;
 
-use crate::{config::Key, rim, seal};
+use crate::{
+    rim,
+    seal::{self, SealingKeys},
+};
 
 use super::Error;
 
@@ -18,7 +21,7 @@ const SECRET_BYTES: usize = 20;
 pub struct Totp(Zeroizing<[u8; SECRET_BYTES]>);
 
 /// Opens the seal of a user's own secret.
-pub fn open(sealing: &Key, user: UserId, sealed: &[u8]) -> Result<Totp, Error> {
+pub fn open(sealing: &SealingKeys, user: UserId, sealed: &[u8]) -> Result<Totp, Error> {
     seal::open(sealing, &name(user), sealed)
         .and_then(|secret| secret.as_slice().try_into().ok())
         .map(|secret| Totp(Zeroizing::new(secret)))
@@ -30,6 +33,15 @@ fn name(user: UserId) -> Vec<u8> {
     [b"totp ".as_slice(), user.uuid().as_bytes()].concat()
 }
 
+/// The same secret under the first key, where another has sealed it.
+pub fn reseal(
+    sealing: &SealingKeys,
+    user: UserId,
+    sealed: &[u8],
+) -> Result<Option<Vec<u8>>, Error> {
+    seal::reseal(sealing, &name(user), sealed).map_err(|_| Error::Unreadable(user))
+}
+
 impl Totp {
     /// A new one.
     pub fn new() -> Self {
@@ -37,7 +49,7 @@ impl Totp {
     }
 
     /// As the database keeps it.
-    pub fn seal(&self, sealing: &Key, user: UserId) -> Vec<u8> {
+    pub fn seal(&self, sealing: &SealingKeys, user: UserId) -> Vec<u8> {
         seal::seal(sealing, &name(user), self.0.as_slice())
     }
 
@@ -149,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_was_moved_to_another_user_does_not_open() {
-        let key = Zeroizing::new([7; 32]);
+        let key = SealingKeys::new([Zeroizing::new([7; 32])]).expect("a key");
         let [ada, eve] = [1, 2].map(|id| UserId::from(uuid::Uuid::from_u128(id)));
         let sealed = totp().seal(&key, ada);
         assert!(open(&key, ada, &sealed).is_ok());

@@ -1,13 +1,13 @@
 //! Looking at what happened to one's account.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, header},
-    routing::get,
 };
 use serde::Deserialize;
 use shared::api::SecurityEvent;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{app::App, error::Error as Failure, sessions::Caller};
 
@@ -17,8 +17,8 @@ const SECURITY_EVENTS: &str = "/api/v1/auth/security-events";
 const LONGEST_PAGE: i64 = 100;
 
 /// The list.
-pub fn router() -> Router<App> {
-    Router::new().route(SECURITY_EVENTS, get(security_events))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(security_events))
 }
 
 #[derive(Deserialize)]
@@ -27,6 +27,18 @@ struct Paging {
     cursor: Option<i64>,
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/security-events",
+    tag = "Account",
+    summary = "What happened to the account, the latest first",
+    security(("token" = [])),
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many; 50 by default"),
+        ("cursor" = Option<i64>, Query, minimum = 0, maximum = 9_007_199_254_740_991i64, description = "From the `Link` of the page before"),
+    ),
+    responses((status = 200, body = Vec<SecurityEvent>, headers(("Link" = String, description = "The next page: `rel=\"next\"`"))))
+)]
 async fn security_events(
     State(app): State<App>,
     caller: Caller,

@@ -1,7 +1,9 @@
 //! The SQL of security events, but for writing them.
 
 use shared::api::SecurityEvent;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
+
+use crate::db::Pool;
 
 /// Some of the acting user's events, the latest first.
 pub struct Page {
@@ -33,7 +35,7 @@ pub async fn page(db: &mut PgConnection, limit: i64, before: i64) -> sqlx::Resul
 }
 
 /// Deletes at most so many rows of what is old; says whether there may be more.
-pub async fn sweep(db: &PgPool, rows: i32) -> sqlx::Result<bool> {
+pub async fn sweep(db: &Pool, rows: i32) -> sqlx::Result<bool> {
     sqlx::query_scalar!(r#"SELECT auth.sweep_security($1) AS "more!""#, rows)
         .fetch_one(db)
         .await

@@ -49,6 +49,19 @@ pub async fn visitor(app: &App, headers: &HeaderMap) -> sqlx::Result<Option<Visi
 }
 
 /// `POST /auth/session-to-token`: tokens for the app whose page asks.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/session-to-token",
+    tag = "Sessions",
+    summary = "Tokens for the app whose page asks",
+    description = "The app is known by `Origin`. It gets a session of its own below the browser's, with which it ends.",
+    security(("cookie" = [])),
+    responses(
+        (status = 200, body = SignedIn),
+        (status = 401, description = "UNAUTHENTICATED"),
+        (status = 403, description = "FOREIGN_PAGE, ACCOUNT_DISABLED"),
+    )
+)]
 pub async fn tokens_for_app(
     State(app): State<App>,
     client: Client,
@@ -73,6 +86,15 @@ pub async fn tokens_for_app(
 }
 
 /// `GET /api/auth/get-session`: who is signed in in this browser, or `null`.
+#[utoipa::path(
+    get,
+    path = "/api/auth/get-session",
+    tag = "Sessions",
+    summary = "Who is signed in in this browser, or null",
+    description = "",
+    security((), ("cookie" = [])),
+    responses((status = 200, body = Option<CurrentSession>))
+)]
 pub async fn session(
     State(app): State<App>,
     headers: HeaderMap,

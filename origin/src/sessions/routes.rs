@@ -1,17 +1,17 @@
 //! Refreshing, looking at sessions, and ending them.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{FromRequest, FromRequestParts, Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, header},
     response::{AppendHeaders, IntoResponse, Response},
-    routing::{delete, get, post},
 };
 use shared::{
     api::{CurrentSession, Done, Refresh, Session, SignedIn, Validate, Validity},
     claims::Role,
     ids::{SessionId, UserId},
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     accounts, app::App, door::Body, error::Error as Failure, front::Client, revocations, rim,
@@ -20,23 +20,34 @@ use crate::{
 use super::{Caller, Error, Presented, bearer, browser, cookie, salts::Salt, store, tokens};
 
 /// The calls about sessions.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/api/v1/auth/refresh", post(refresh))
-        .route("/api/v1/auth/logout", post(logout))
-        .route("/api/v1/auth/logout-all", post(logout_all))
-        .route("/api/v1/auth/validate", post(validate))
-        .route(
-            "/api/v1/auth/session-to-token",
-            post(browser::tokens_for_app),
-        )
-        .route("/api/auth/get-session", get(browser::session))
-        .route("/api/v1/auth/session", get(session))
-        .route("/api/v1/auth/sessions", get(sessions))
-        .route("/api/v1/auth/sessions/revoke-others", post(revoke_others))
-        .route("/api/v1/auth/sessions/{id}", delete(end_one))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(refresh))
+        .routes(routes!(logout))
+        .routes(routes!(logout_all))
+        .routes(routes!(validate))
+        .routes(routes!(browser::tokens_for_app))
+        .routes(routes!(browser::session))
+        .routes(routes!(session))
+        .routes(routes!(sessions))
+        .routes(routes!(revoke_others))
+        .routes(routes!(end_one))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/refresh",
+    tag = "Sessions",
+    summary = "New tokens for a refresh token",
+    description = "The answer has the refresh token to use from now on. For a few seconds the one before answers with the same; later it ends the session.",
+    request_body = Refresh,
+    responses(
+        (status = 200, body = SignedIn),
+        (status = 401, description = "INVALID_REFRESH_TOKEN"),
+        (status = 403, description = "ACCOUNT_DISABLED"),
+        (status = 503, description = "KEYS_UNAVAILABLE"),
+    )
+)]
 async fn refresh(
     State(app): State<App>,
     client: Client,
@@ -78,6 +89,19 @@ async fn believe(app: &App, text: &str) -> Result<(Presented, Salt), Error> {
 }
 
 /// By access token, or by refresh token when that is all that is left.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/logout",
+    tag = "Sessions",
+    summary = "Ends the session",
+    description = "By access token, or by refresh token when that is all that is left.",
+    security((), ("token" = [])),
+    request_body = Option<Refresh>,
+    responses(
+        (status = 200, body = Done),
+        (status = 401, description = "UNAUTHENTICATED, INVALID_TOKEN, SESSION_REVOKED, INVALID_REFRESH_TOKEN"),
+    )
+)]
 async fn logout(
     State(app): State<App>,
     client: Client,
@@ -126,6 +150,14 @@ pub async fn sign_out(
     Ok((!is_below).then(|| cookie::clear(&app.config)))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/logout-all",
+    tag = "Sessions",
+    summary = "Ends every session of the caller",
+    security(("token" = [])),
+    responses((status = 200, body = Done))
+)]
 async fn logout_all(
     State(app): State<App>,
     caller: Caller,
@@ -156,6 +188,18 @@ pub async fn end_all(app: &App, caller: Caller, client: &Client) -> Result<Strin
     Ok(cookie::clear(&app.config))
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/validate",
+    tag = "Sessions",
+    summary = "Whether an access token is good",
+    description = "Answered at the edge, which asks nobody. Other services rather verify tokens by themselves, with the key set.",
+    request_body = Validate,
+    responses(
+        (status = 200, body = Validity),
+        (status = 503, description = "KEYS_UNAVAILABLE"),
+    )
+)]
 async fn validate(
     State(app): State<App>,
     Body(body): Body<Validate>,
@@ -172,6 +216,14 @@ async fn validate(
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/session",
+    tag = "Sessions",
+    summary = "The session of the access token",
+    security(("token" = [])),
+    responses((status = 200, body = CurrentSession))
+)]
 async fn session(State(app): State<App>, caller: Caller) -> Result<Json<CurrentSession>, Failure> {
     let current = current(&app, caller.user, caller.session).await?;
     Ok(Json(current.ok_or(Error::Ended)?))
@@ -195,11 +247,33 @@ pub async fn current(
     }))
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/sessions",
+    tag = "Sessions",
+    summary = "Every device that is signed in",
+    security(("token" = [])),
+    responses((status = 200, body = Vec<Session>))
+)]
 async fn sessions(State(app): State<App>, caller: Caller) -> Result<Json<Vec<Session>>, Failure> {
     let mut transaction = app.db.as_user(caller.user).await?;
     Ok(Json(store::list(&mut transaction, caller.session).await?))
 }
 
+#[utoipa::path(
+    delete,
+    path = "/api/v1/auth/sessions/{id}",
+    tag = "Sessions",
+    summary = "Ends one session",
+    security(("token" = [])),
+    params(
+        ("id" = SessionId, Path, description = "Which"),
+    ),
+    responses(
+        (status = 200, body = Done),
+        (status = 404, description = "NOT_FOUND"),
+    )
+)]
 async fn end_one(
     State(app): State<App>,
     caller: Caller,
@@ -234,6 +308,14 @@ pub async fn end(app: &App, caller: Caller, id: SessionId, client: &Client) -> R
     Ok(())
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/sessions/revoke-others",
+    tag = "Sessions",
+    summary = "Ends every session but this one",
+    security(("token" = [])),
+    responses((status = 200, body = Done))
+)]
 async fn revoke_others(
     State(app): State<App>,
     caller: Caller,

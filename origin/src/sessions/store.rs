@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use metrics::counter;
 use shared::{
     api::{AppId, Session, SessionApp, User},
     claims::{FIRST_PARTY, Role},
     ids::{SessionId, UserId},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
-use crate::{accounts, front::Client};
+use crate::{accounts, db::Pool, front::Client};
 
 use super::{Caller, Error, Family, Presented, salts::Salt};
 
@@ -137,11 +138,7 @@ pub struct Standing {
 }
 
 /// How the session of a token stands.
-pub async fn state(
-    db: &PgPool,
-    session: SessionId,
-    user: UserId,
-) -> sqlx::Result<Option<Standing>> {
+pub async fn state(db: &Pool, session: SessionId, user: UserId) -> sqlx::Result<Option<Standing>> {
     let row = sqlx::query!(
         r#"SELECT live AS "live!", status = 'active' AS "active!", role AS "role!"
            FROM auth.session_state($1, $2)"#,
@@ -161,7 +158,7 @@ pub async fn state(
 }
 
 /// Whose session it is, and the salt of its refresh tokens.
-pub async fn salt(db: &PgPool, session: SessionId) -> sqlx::Result<Option<Salt>> {
+pub async fn salt(db: &Pool, session: SessionId) -> sqlx::Result<Option<Salt>> {
     let row = sqlx::query!(
         r#"SELECT user_id AS "user_id!", salt AS "salt!" FROM auth.refresh_salt($1)"#,
         session.uuid()
@@ -184,7 +181,7 @@ fn salt_of(bytes: Vec<u8>) -> sqlx::Result<[u8; 16]> {
 
 /// Lets Postgres decide what a token with a good MAC is worth.
 pub async fn refresh(
-    db: &PgPool,
+    db: &Pool,
     token: &Presented,
     salt: [u8; 16],
     grace: Duration,
@@ -202,6 +199,7 @@ pub async fn refresh(
     )
     .fetch_one(db)
     .await?;
+    counter!("tollgate_refreshes_total", "outcome" => row.outcome.clone()).increment(1);
     if !matches!(
         row.outcome.as_str(),
         "rotated" | "repeated" | "raced" | "recovered"
@@ -248,10 +246,7 @@ pub async fn refresh(
 }
 
 /// The live session that a browser's cookie names, and whose it is.
-pub async fn of_cookie(
-    db: &PgPool,
-    cookie_hash: &[u8],
-) -> sqlx::Result<Option<(SessionId, UserId)>> {
+pub async fn of_cookie(db: &Pool, cookie_hash: &[u8]) -> sqlx::Result<Option<(SessionId, UserId)>> {
     let row = sqlx::query!(
         r#"SELECT session AS "session!", user_id AS "user_id!" FROM auth.session_of_cookie($1)"#,
         cookie_hash

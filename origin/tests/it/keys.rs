@@ -3,9 +3,8 @@ use chrono::TimeDelta;
 use origin::{keys, rim};
 use serde_json::json;
 use sqlx::{Connection, PgConnection, PgPool};
-use zeroize::Zeroizing;
 
-use crate::support::{Origin, count};
+use crate::support::{Origin, count, sealing};
 
 const JWKS: &str = "/api/v1/auth/jwks";
 
@@ -15,12 +14,6 @@ async fn published(origin: &Origin) -> Vec<String> {
     keys.iter()
         .filter_map(|key| key["kid"].as_str().map(str::to_owned))
         .collect()
-}
-
-fn sealing() -> Zeroizing<[u8; 32]> {
-    Zeroizing::new(std::array::from_fn(|index| {
-        u8::try_from(index).expect("small")
-    }))
 }
 
 /// As an operator's command connects.

@@ -39,7 +39,7 @@ async fn an_export_has_all_of_its_owners_and_nothing_of_others(db: PgPool) {
     // More than a page of them, and one page to the row.
     sqlx::query(
         "INSERT INTO auth.security_events (user_id, type, outcome)
-         SELECT $1::uuid, 'sign_in', 'success' FROM generate_series(1, 298)",
+         SELECT $1::uuid, 'sign_in', 'success' FROM generate_series(1, 297)",
     )
     .bind(&ada.id)
     .execute(&db)

@@ -1,11 +1,26 @@
-//! What migrations do to a ledger that is there already.
+//! What migrations do to what is there already, and to who works on it meanwhile.
 
-use origin::MIGRATOR;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::{
+    body::{Body, to_bytes},
+    http::Request,
+};
+use futures_util::future::join_all;
+use origin::{MIGRATOR, health};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
+use sqlx::{PgPool, migrate::MigrateError};
+use tower::ServiceExt;
 use uuid::Uuid;
 
-use crate::support::{assert_ledger_adds_up, count};
+use crate::{
+    second_factor::change,
+    support::{Origin, assert_ledger_adds_up, count},
+};
+
+/// The newest one that had landed when the last one was written: what is rolled out comes upon it.
+const BEFORE: i64 = 20_261_201_000_300;
 
 /// The last migration whose transactions had their entries in a table beside them.
 const ENTRIES_BESIDE: i64 = 20_261_123_001_100;
@@ -62,6 +77,81 @@ async fn grant(db: &PgPool) -> String {
 fn by_key(key: &str) -> Uuid {
     let hash: [u8; 32] = Sha256::digest(format!("app\n{key}")).into();
     Uuid::new_v8(hash[..16].try_into().expect("a half"))
+}
+
+async fn readiness(origin: &Origin) -> (u16, Value) {
+    let request = Request::get("/health/ready").body(Body::empty());
+    let answer = health::router(origin.app.clone())
+        .oneshot(request.expect("a request"))
+        .await
+        .expect("infallible");
+    let status = answer.status().as_u16();
+    let body = to_bytes(answer.into_body(), usize::MAX)
+        .await
+        .expect("a body");
+    (status, serde_json::from_slice(&body).expect("JSON"))
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_process_serves_on_its_schema_or_a_newer_one_and_starts_on_no_newer_one(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    assert_eq!(
+        readiness(&origin).await,
+        (200, json!({"ready": true, "failing": []}))
+    );
+    let newer =
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (99990101000000, 'of the next release', true, '', 0)";
+    change(&db, newer).await;
+    assert_eq!(readiness(&origin).await.0, 200);
+    let refused = MIGRATOR.run(&db).await;
+    assert!(
+        matches!(refused, Err(MigrateError::VersionMissing(_))),
+        "{refused:?}"
+    );
+    let older = "DELETE FROM _sqlx_migrations WHERE version IN
+                 (SELECT version FROM _sqlx_migrations ORDER BY version DESC LIMIT 2)";
+    change(&db, older).await;
+    assert_eq!(
+        readiness(&origin).await,
+        (503, json!({"ready": false, "failing": ["schema"]}))
+    );
+}
+
+/// As when a new version is rolled out: several start at once, and people go on meanwhile.
+#[sqlx::test(migrations = false)]
+async fn several_migrate_at_once_while_people_spend(db: PgPool) {
+    MIGRATOR
+        .run_to(BEFORE, &db)
+        .await
+        .expect("the schema of before");
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    let migrated = AtomicBool::new(false);
+    let spending = async {
+        let mut after = 0;
+        // Ten more when it is done.
+        while after < 10 {
+            let is_done = migrated.load(Ordering::Relaxed);
+            let answer = origin.spend(&ada, 0.01, None).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let answer = origin
+                .refresh(&origin.login("ada@example.org").await.refresh)
+                .await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            after += u32::from(is_done);
+        }
+    };
+    let migrating = async {
+        let all = join_all((0..3).map(|_| MIGRATOR.run(&db))).await;
+        migrated.store(true, Ordering::Relaxed);
+        for one in all {
+            one.expect("each of them sees the schema of today");
+        }
+    };
+    tokio::join!(spending, migrating);
+    assert_eq!(readiness(&origin).await.0, 200);
+    assert_ledger_adds_up(&db).await;
 }
 
 /// Its entries and its words move into the transactions, and what was done under a key or for a

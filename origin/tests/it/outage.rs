@@ -6,7 +6,8 @@ use sqlx::PgPool;
 
 use crate::{
     line::Line,
-    support::{PASSWORD, count},
+    second_factor::change,
+    support::{Origin, PASSWORD, count},
 };
 
 #[sqlx::test(migrator = "origin::MIGRATOR")]
@@ -51,4 +52,32 @@ async fn an_outage_is_never_a_wrong_password(db: PgPool) {
         origin.post("/api/v1/auth/login", None, &right).await.status,
         StatusCode::OK
     );
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_full_disk_is_an_outage_and_no_fault_of_ours(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    change(
+        &db,
+        "CREATE FUNCTION has_no_room() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE 'no room' USING ERRCODE = 'disk_full'; END $$",
+    )
+    .await;
+    for table in [
+        "CREATE TRIGGER full_disk BEFORE INSERT ON credits.transactions EXECUTE FUNCTION has_no_room()",
+        "CREATE TRIGGER full_disk BEFORE INSERT ON auth.sessions EXECUTE FUNCTION has_no_room()",
+    ] {
+        change(&db, table).await;
+    }
+    let spent = origin.spend(&ada, 1.0, Some("once")).await;
+    assert_eq!(spent.status, StatusCode::SERVICE_UNAVAILABLE, "{spent:?}");
+    let body = json!({"email": "ada@example.org", "password": PASSWORD});
+    let signed_in = origin.post("/api/v1/auth/login", None, &body).await;
+    signed_in.is_problem(503, "DATABASE_UNAVAILABLE");
+
+    change(&db, "DROP FUNCTION has_no_room CASCADE").await;
+    let spent = origin.spend(&ada, 1.0, Some("once")).await;
+    assert_eq!(spent.status, StatusCode::OK, "{spent:?}");
+    assert!(!spent.headers.contains_key("idempotency-replayed"));
 }

@@ -23,7 +23,7 @@ async fn ada(origin: &Origin) -> Surfer<'_> {
 }
 
 /// As if everybody had signed in an hour ago.
-async fn an_hour_passes(db: &PgPool) {
+pub async fn an_hour_passes(db: &PgPool) {
     change(
         db,
         "UPDATE auth.sessions SET authenticated_at = now() - interval '1 hour'",
@@ -167,12 +167,13 @@ async fn what_needs_a_recent_sign_in_asks_for_one(db: PgPool) {
     let asked = ada.press(&form).await;
     assert_eq!(
         asked.leads_to(),
-        "/sign-in?again=1&returnUrl=%2Faccount%2Fsecurity"
+        "/sign-in?again=1&returnUrl=%2Faccount%2Fsecurity%2Ffactor-begin"
     );
     assert_eq!(count(&db, "SELECT count(*) FROM auth.totp").await, 0);
     let page = ada.look(&asked.leads_to()).await;
     let again = page.form("/sign-in").with(&[("password", PASSWORD)]);
-    assert!(ada.press(&again).await.leads_to().ends_with(SECURITY));
+    let back = ada.press(&again).await.leads_to();
+    assert_eq!(ada.look(&back).await.leads_to(), SECURITY);
     ada.fill(SECURITY, BEGIN, &[])
         .await
         .is(200)

@@ -7,7 +7,11 @@ use axum::{
 };
 use sqlx::PgPool;
 
-use crate::{support::Origin, surfer::Surfer};
+use crate::{
+    post_office::HOME,
+    support::{Origin, Service},
+    surfer::Surfer,
+};
 
 const OPEN: [&str; 8] = [
     "/sign-in",
@@ -20,17 +24,29 @@ const OPEN: [&str; 8] = [
     "/sign-out",
 ];
 
-const OF_MEMBERS: [&str; 4] = [
+const OF_MEMBERS: [&str; 16] = [
     "/account",
     "/account/security",
     "/account/devices",
+    "/account/linked",
+    "/account/access",
+    "/account/credits",
     "/account/events",
+    "/account/data",
+    "/admin",
+    "/admin?q=nobody",
+    "/admin/apps",
+    "/admin/clients",
+    "/admin/keys",
+    "/admin/mail",
+    "/admin/health",
+    "/admin/users/",
 ];
 
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn every_page_is_whole_by_itself_in_either_language(db: PgPool) {
     let origin = Origin::start(&db).await;
-    origin.register("ada@example.org").await;
+    let id = origin.join_as_admin(&db, "ada@example.org").await.id;
     let mut ada = Surfer::signed_in(&origin, "ada@example.org").await;
     let mut nobody = Surfer::at(&origin);
     for (language, lang, skip) in [
@@ -42,13 +58,14 @@ async fn every_page_is_whole_by_itself_in_either_language(db: PgPool) {
         ),
     ] {
         for path in OPEN.into_iter().chain(OF_MEMBERS) {
-            let surfer = if path.starts_with("/account") {
+            let surfer = if OF_MEMBERS.contains(&path) {
                 &mut ada
             } else {
                 &mut nobody
             };
             surfer.language = language;
-            let page = surfer.look(path).await;
+            let path = path.replace("/users/", &format!("/users/{id}"));
+            let page = surfer.look(&path).await;
             page.is(200)
                 .says(&format!("<html lang=\"{lang}\">"))
                 .says(skip);
@@ -88,6 +105,46 @@ async fn every_page_is_whole_by_itself_in_either_language(db: PgPool) {
             assert!(
                 !policy.contains("unsafe") && !policy.contains("script-src"),
                 "{policy}"
+            );
+        }
+    }
+}
+
+/// A registered app's script, with the browser's cookie.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_script_of_another_origin_reads_no_page(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    Service::with_pages(&db, "notes", &["https://notes.example"]).await;
+    origin.join_as_admin(&db, "ada@example.org").await;
+    let ada = Surfer::signed_in(&origin, "ada@example.org").await;
+    for path in OPEN
+        .into_iter()
+        .chain(OF_MEMBERS)
+        .chain(["/account/data/export"])
+    {
+        // Somebody's page, which is shown like the others.
+        let path = if path == "/admin/users/" {
+            "/admin/mail"
+        } else {
+            path
+        };
+        for (from, is_ours) in [
+            ("https://notes.example", false),
+            ("null", false),
+            (HOME, true),
+        ] {
+            let request = Request::get(path)
+                .header(header::COOKIE, ada.browser.cookies())
+                .header(header::ORIGIN, from);
+            let answer = origin
+                .send(request.body(Body::empty()).expect("a request"))
+                .await;
+            let is_refused = answer.status == 403;
+            // A page of nobody's has nothing to read.
+            let is_public = path.starts_with("/check-your-mail");
+            assert!(
+                is_refused != is_ours || is_public,
+                "{path} from {from}: {answer:?}"
             );
         }
     }

@@ -263,6 +263,7 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
             "auth.clear_words",
             "auth.confirm_email",
             "auth.delete_account",
+            "auth.end_access",
             "auth.forget_logout_notice",
             "auth.forget_mail",
             "auth.forgive",

@@ -10,20 +10,15 @@ use shared::{
 };
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::{Duration, sleep, timeout};
-use zeroize::Zeroizing;
 
 use crate::{
     edge,
-    support::{Answer, Origin, Person, count},
+    support::{Answer, Origin, Person, count, sealing},
 };
 
 const SESSIONS: &str = "/api/v1/auth/sessions";
 
 /// What the origin seals its keys with.
-fn secret() -> Zeroizing<[u8; 32]> {
-    Zeroizing::new(edge::key())
-}
-
 /// As an operator's command connects, or the origin's own reader.
 async fn connect(db: &PgPool) -> PgConnection {
     PgConnection::connect_with(&db.connect_options())
@@ -118,7 +113,7 @@ async fn whatever_ends_tokens_is_told_once(db: PgPool) {
 
     let kid = origin.get("/api/v1/auth/jwks", "").await.body["keys"][0]["kid"].clone();
     let (mut operator, name) = (connect(&db).await, kid.as_str().expect("a kid"));
-    keys::revoke(&mut operator, &secret(), name, rim::now())
+    keys::revoke(&mut operator, &sealing(), name, rim::now())
         .await
         .expect("revoked");
     expected.push(("key", kid));
@@ -343,7 +338,7 @@ async fn a_replica_that_hears_of_a_revoked_key_drops_it_and_signs_with_another(d
     let ada = origin.join("ada@example.org").await;
     let kid = origin.get("/api/v1/auth/jwks", "").await.body["keys"][0]["kid"].clone();
     let kid = kid.as_str().expect("a kid");
-    keys::revoke(&mut connect(&db).await, &secret(), kid, rim::now())
+    keys::revoke(&mut connect(&db).await, &sealing(), kid, rim::now())
         .await
         .expect("revoked");
     feed(&origin, &db, 0).await;

@@ -7,7 +7,7 @@ use axum::{
 };
 use clap::Parser;
 use origin::{
-    App, Client,
+    App, Client, SealingKeys,
     apps::{self, NewApp, Permission, ServiceKey},
     cli::{Cli, Task},
     rim, router, verification,
@@ -19,6 +19,11 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 /// 32 bytes in base64.
+/// What [`SECRET`] seals by.
+pub fn sealing() -> SealingKeys {
+    SealingKeys::new([zeroize::Zeroizing::new(crate::edge::key())]).expect("a key")
+}
+
 pub const SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 pub const PASSWORD: &str = "correct horse";
 
@@ -100,6 +105,20 @@ impl Service {
     }
 }
 
+/// Every origin of the tests goes by a pooler in transaction mode where `TEST_POOLER` says where one is,
+/// unless it is to find no database.
+fn pooler(database: &PgConnectOptions) -> Option<String> {
+    let place = std::env::var("TEST_POOLER").ok()?;
+    let real: PgConnectOptions = std::env::var("DATABASE_URL").ok()?.parse().ok()?;
+    if real.get_port() != database.get_port() {
+        return None;
+    }
+    let name = database.get_database().expect("a database");
+    Some(format!(
+        "--database-pooler-url=postgres://tollgate_pool@{place}/{name}"
+    ))
+}
+
 impl Origin {
     /// With cheap hashes, large quotas, and accounts that need no verification.
     pub async fn start(db: &PgPool) -> Self {
@@ -136,14 +155,19 @@ impl Origin {
             "--argon2-passes=1".to_owned(),
             "--limit-scale=1000".to_owned(),
         ];
+        // The Redis that `TEST_REDIS` names, whether anybody is there or not.
+        let redis = std::env::var("TEST_REDIS").map(|url| format!("--redis-url={url}"));
+        let pooler = pooler(&database);
         let name = |flag: &str| flag.split('=').next().map(str::to_owned);
         let kept = defaults
             .iter()
+            .chain(&redis)
             .map(String::as_str)
             .filter(|default| flags.iter().all(|flag| name(flag) != name(default)));
         let args = ["origin", "serve"]
             .into_iter()
             .chain(kept)
+            .chain(pooler.as_deref())
             .chain(flags.iter().copied());
         let cli = Cli::try_parse_from(args).unwrap_or_else(|why| panic!("{why}"));
         let Task::Serve(mut config) = cli.task else {

@@ -4,6 +4,7 @@ use axum::{
     body::Body,
     http::{HeaderMap, Request, StatusCode, header},
 };
+use serde_json::Value;
 use url::form_urlencoded;
 
 use crate::{
@@ -112,7 +113,11 @@ impl<'a> Surfer<'a> {
         Seen {
             status,
             headers,
-            html: body.as_str().unwrap_or_default().to_owned(),
+            html: match body {
+                Value::String(html) => html,
+                Value::Null => String::new(),
+                json => json.to_string(),
+            },
         }
     }
 }
@@ -132,31 +137,23 @@ impl Seen {
         plain(rest.split('"').next().unwrap_or_default())
     }
 
-    /// The form of a page that goes there.
+    /// The first form of a page that goes there.
     #[track_caller]
     pub fn form(&self, action: &str) -> Filled {
-        let mark = format!("<form method=\"post\" action=\"{action}\"");
-        let (_, rest) = self
-            .html
-            .split_once(&mark)
-            .unwrap_or_else(|| panic!("no form for {action}: {}", self.html));
-        let form = rest.split("</form>").next().unwrap_or_default();
-        let inputs = form.split("<input").skip(1);
-        let fields = inputs.filter_map(|input| {
-            let tag = input.split('>').next().unwrap_or_default();
-            let name = attribute(tag, "name")?;
-            let is_box = attribute(tag, "type").as_deref() == Some("checkbox");
-            let value = if is_box {
-                tag.contains(" checked").then(|| "on".to_owned())
-            } else {
-                attribute(tag, "value")
-            };
-            value.map(|value| (name, value))
-        });
-        Filled {
+        let first = self.forms(action).into_iter().next();
+        first.unwrap_or_else(|| panic!("no form for {action}: {}", self.html))
+    }
+
+    /// All of them.
+    pub fn forms(&self, action: &str) -> Vec<Filled> {
+        let mark = format!(" method=\"post\" action=\"{action}\"");
+        let forms = self.html.split(&mark).skip(1);
+        let forms = forms.map(|rest| rest.split("</form>").next().unwrap_or_default());
+        let filled = forms.map(|form| Filled {
             action: action.to_owned(),
-            fields: fields.collect(),
-        }
+            fields: form.split("<input").skip(1).filter_map(field).collect(),
+        });
+        filled.collect()
     }
 
     #[track_caller]
@@ -190,6 +187,19 @@ impl Filled {
         let found = self.fields.iter().find(|(known, _)| known == name);
         found.map_or("", |(_, value)| value.as_str())
     }
+}
+
+/// What a browser sends of an input, by what is behind its mark.
+fn field(input: &str) -> Option<(String, String)> {
+    let tag = input.split('>').next().unwrap_or_default();
+    let name = attribute(tag, "name")?;
+    let is_box = attribute(tag, "type").as_deref() == Some("checkbox");
+    let value = if is_box {
+        tag.contains(" checked").then(|| "on".to_owned())
+    } else {
+        attribute(tag, "value")
+    };
+    value.map(|value| (name, value))
 }
 
 fn attribute(tag: &str, name: &str) -> Option<String> {

@@ -14,6 +14,7 @@ use crate::{
 
 /// A person, to themselves.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     /// Their id.
@@ -21,6 +22,7 @@ pub struct User {
     /// Their address, as they write it.
     pub email: String,
     /// What to call them.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub name: Option<String>,
     /// Whether they have shown that the address is theirs.
     pub email_verified: bool,
@@ -30,6 +32,7 @@ pub struct User {
 
 /// Answers `register`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Registered {
     /// The new account.
     pub user: User,
@@ -37,6 +40,7 @@ pub struct Registered {
 
 /// Answers `login` and `refresh`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SignedIn {
     /// Who.
@@ -53,6 +57,7 @@ pub struct SignedIn {
 
 /// Answers calls that ask for mail, whether or not any will come.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Asked {
     /// `true`.
     pub success: bool,
@@ -60,6 +65,7 @@ pub struct Asked {
 
 /// Answers calls that have nothing else to say.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Done {
     /// `true`.
     pub success: bool,
@@ -69,14 +75,17 @@ pub struct Done {
 
 /// Answers `validate`, at the edge and at the origin.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Validity {
     /// Whether the token may be believed now.
     pub valid: bool,
     /// What it says, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub payload: Option<Payload>,
     /// Why not, if not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub error: Option<String>,
 }
 
@@ -99,6 +108,7 @@ impl<E: Display> From<Result<&AccessClaims, E>> for Validity {
 
 /// A token's claims, named and written as in the token.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Payload {
     iss: String,
     aud: String,
@@ -135,6 +145,7 @@ impl From<&AccessClaims> for Payload {
 
 /// A device that is signed in.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     /// Its id; the `sid` of its tokens.
@@ -142,16 +153,22 @@ pub struct Session {
     /// Whether it is the caller's own.
     pub current: bool,
     /// The app that has it, where it is not ours.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub app: Option<SessionApp>,
     /// The session of the browser that the app's is of, with which it ends.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub parent_id: Option<SessionId>,
     /// The device's own name for itself.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub device_id: Option<String>,
     /// What its owner calls it.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub device_name: Option<String>,
     /// The program that last refreshed.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub user_agent: Option<String>,
     /// Where it last refreshed.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub ip_address: Option<String>,
     /// When it was signed in.
     pub created_at: DateTime<Utc>,
@@ -163,6 +180,7 @@ pub struct Session {
 
 /// The app that a session is of.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionApp {
     /// Its id; the `client_id` of the session's tokens.
     pub id: String,
@@ -172,6 +190,7 @@ pub struct SessionApp {
 
 /// Answers `session`, and `get-session` where there is one.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CurrentSession {
     /// Who is signed in.
     pub user: User,
@@ -181,11 +200,13 @@ pub struct CurrentSession {
 
 /// Answers `profile`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Profile {
     /// Who.
     #[serde(flatten)]
     pub user: User,
     /// Where their picture is.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub image: Option<String>,
 }
 
@@ -198,6 +219,7 @@ pub struct Pages {
 
 /// Something that happened to an account, as its owner sees it.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityEvent {
     /// Its id; grows with time.
@@ -207,8 +229,10 @@ pub struct SecurityEvent {
     /// `success` or `failure`.
     pub outcome: String,
     /// Where from.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub ip_address: Option<String>,
     /// With which program.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub user_agent: Option<String>,
     /// When.
     pub at: DateTime<Utc>,
@@ -216,6 +240,7 @@ pub struct SecurityEvent {
 
 /// Answers `balance`. What can be spent is `balance` and `free_credits_remaining` together.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Balance {
     /// The paid part.
@@ -236,6 +261,7 @@ pub struct Balance {
 
 /// One line of the ledger, as its owner sees it.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Transaction {
     /// Its id.
@@ -245,10 +271,13 @@ pub struct Transaction {
     /// How much, in the direction that `type` says.
     pub amount: Credits,
     /// Which app charged.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub app_id: Option<String>,
     /// For what.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub description: Option<String>,
     /// Whatever the app added.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub metadata: Option<Value>,
     /// The paid part afterwards.
     pub balance_after: Credits,
@@ -260,6 +289,7 @@ pub struct Transaction {
 
 /// Answers whatever moves credits: `use`, `capture`, `void`, `grants`, `refunds`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Spent {
     /// `true`.
@@ -274,6 +304,7 @@ pub struct Spent {
 
 /// Answers `POST /credits/holds`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Held {
     /// `true`.
@@ -288,6 +319,7 @@ pub struct Held {
 
 /// Credits put aside for a charge under way.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Hold {
     /// Its id.
@@ -310,13 +342,16 @@ pub struct Hold {
 
 /// One line of `usage`: an app, a day, or both.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
     /// Which app, unless it is all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub app_id: Option<String>,
     /// Which UTC day, unless it is all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub day: Option<NaiveDate>,
     /// What was charged, less what was refunded of it.
     pub spent: Credits,
@@ -326,6 +361,7 @@ pub struct Usage {
 
 /// Something that can be bought.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Package {
     /// Its id, for `POST /credits/purchases`.
@@ -340,6 +376,7 @@ pub struct Package {
 
 /// Answers `POST /credits/purchases`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Checkout {
     /// The purchase, as `GET /credits/purchases` lists it.
@@ -350,6 +387,7 @@ pub struct Checkout {
 
 /// A purchase, as its owner sees it.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Bought {
     /// Its id.
@@ -367,6 +405,7 @@ pub struct Bought {
     /// When it was chosen.
     pub created_at: DateTime<Utc>,
     /// When we heard that it was paid.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub paid_at: Option<DateTime<Utc>>,
     /// How much of `credits` is taken back at present, for money that was paid back.
     pub refunded_credits: Credits,

@@ -16,9 +16,10 @@ use crate::{
 const MAX_METADATA_BYTES: usize = 8 * 1024;
 
 macro_rules! texts {
-    ($($(#[$doc:meta])* $name:ident($fits:expr, $must:literal);)*) => {$(
+    ($($(#[$doc:meta])* $name:ident($fits:expr, $must:literal, $($schema:tt)*);)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, Eq, PartialEq)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema($($schema)*))]
         pub struct $name(String);
 
         impl $name {
@@ -46,30 +47,53 @@ macro_rules! texts {
 
 texts! {
     /// An e-mail address as its owner writes it. Valid as in the HTML standard, in a domain with a dot.
-    Email(is_email, "must be an e-mail address of at most 254 characters");
+    Email(
+        is_email,
+        "must be an e-mail address of at most 254 characters",
+        max_length = 254, format = "email", pattern = "^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+$"
+    );
     /// What to call a person.
-    Name(|text| (1..=200).contains(&text.chars().count()), "must be a text of 1 to 200 characters");
+    Name(
+        |text| (1..=200).contains(&text.chars().count()),
+        "must be a text of 1 to 200 characters",
+        min_length = 1, max_length = 200, pattern = "^[^\\x00]*$"
+    );
     /// A device, by its own name for itself or by its owner's.
-    Device(|text| (1..=200).contains(&text.chars().count()), "must be a text of 1 to 200 characters");
+    Device(
+        |text| (1..=200).contains(&text.chars().count()),
+        "must be a text of 1 to 200 characters",
+        min_length = 1, max_length = 200, pattern = "^[^\\x00]*$"
+    );
     /// An app's id.
     AppId(
         |text| (1..=64).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)),
-        "must be 1 to 64 letters, digits, dots, hyphens and underscores"
+        "must be 1 to 64 letters, digits, dots, hyphens and underscores",
+        min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$"
     );
     /// What a charge was for.
-    Description(|text| (1..=500).contains(&text.chars().count()), "must be a text of 1 to 500 characters");
+    Description(
+        |text| (1..=500).contains(&text.chars().count()),
+        "must be a text of 1 to 500 characters",
+        min_length = 1, max_length = 500, pattern = "^[^\\x00]*$"
+    );
     /// An absolute http or https URL of a page.
-    Link(is_link, "must be an absolute http or https URL of at most 2000 characters");
+    Link(
+        is_link,
+        "must be an absolute http or https URL of at most 2000 characters",
+        max_length = 2000, pattern = "^https?://[!$%&'()*+,\\-.0-9:;=A-Z\\[\\]_a-z~]+([/?#][!#$%&'()*+,\\-./0-9:;=?@A-Z\\[\\]_a-z~]*)?$"
+    );
     /// An https URL of a picture.
     Picture(
         |text| text.starts_with("https://") && is_link(text),
-        "must be an absolute https URL of at most 2000 characters"
+        "must be an absolute https URL of at most 2000 characters",
+        max_length = 2000, pattern = "^https://[!$%&'()*+,\\-.0-9:;=A-Z\\[\\]_a-z~]+([/?#][!#$%&'()*+,\\-./0-9:;=?@A-Z\\[\\]_a-z~]*)?$"
     );
     /// A client's name for one request, under which it may ask again.
     IdempotencyKey(
         |text| (1..=255).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b)),
-        "must be 1 to 255 printable ASCII characters"
+        "must be 1 to 255 printable ASCII characters",
+        min_length = 1, max_length = 255, pattern = "^[ -~]+$"
     );
 }
 
@@ -130,6 +154,7 @@ impl Link {
 }
 
 /// A password: 8 to 128 characters. Wiped when dropped, never printed.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, format = "password", min_length = 8, max_length = 128, pattern = "^[^\\x00]*$"))]
 pub struct Password(Zeroizing<String>);
 
 impl Password {
@@ -157,6 +182,11 @@ impl fmt::Debug for Password {
 }
 
 /// What claims to be a token; whether it is one, its verifier says. Never printed.
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(pattern = "^[^\\x00]*$")
+)]
 pub struct Token(String);
 
 impl Token {
@@ -184,6 +214,7 @@ impl fmt::Debug for Token {
 
 /// An amount of credits that is more than nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = f64, minimum = 0.001, maximum = 1_000_000_000, multiple_of = 0.001))]
 pub struct Price(Credits);
 
 impl Price {
@@ -209,6 +240,11 @@ impl Field for Price {
 
 /// How long a hold lives unless it is settled: 1 second to an hour, five minutes by default.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(minimum = 1, maximum = 3_600)
+)]
 pub struct Lifetime(u16);
 
 impl Lifetime {
@@ -238,6 +274,11 @@ impl Field for Lifetime {
 
 /// Which of a wallet's two parts credits belong to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(rename_all = "lowercase")
+)]
 pub enum GrantKind {
     /// Spent first, and never paid for.
     Free,
@@ -268,6 +309,11 @@ impl Field for GrantKind {
 
 /// A moment. RFC 3339.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(pattern = "^(19[7-9][0-9]|[2-9][0-9]{3})-")
+)]
 pub struct Moment(DateTime<Utc>);
 
 impl Moment {
@@ -305,6 +351,7 @@ ids! { UserId TransactionId }
 
 /// An object of an app's own, of at most 8 KiB.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = HashMap<String, Value>))]
 pub struct Metadata(Value);
 
 impl Metadata {

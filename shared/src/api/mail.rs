@@ -7,6 +7,11 @@ use super::{
 
 /// `POST /auth/forgot-password`, `/auth/resend-verification` and `/auth/magic-link`.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct AskForMail {
     /// Where to; nobody learns whether it has an account.
     pub email: Email,
@@ -26,6 +31,11 @@ impl Body for AskForMail {
 
 /// `POST /auth/reset-password`.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct ResetPassword {
     /// From the link.
     pub token: Token,
@@ -45,6 +55,11 @@ impl Body for ResetPassword {
 
 /// `POST /auth/verify-email`.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct VerifyEmail {
     /// From the link.
     pub token: Token,
@@ -64,6 +79,11 @@ impl Body for VerifyEmail {
 
 /// `POST /auth/magic-link/verify`.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct SignInByMail {
     /// From the link.
     pub token: Token,
@@ -72,6 +92,7 @@ pub struct SignInByMail {
     /// What its owner calls it.
     pub device_name: Option<Device>,
     /// Whether the session slides 30 days and not 7.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<bool>, default = false))]
     pub remember_me: bool,
 }
 
@@ -91,12 +112,18 @@ impl Body for SignInByMail {
 
 /// `POST /auth/change-password`.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct ChangePassword {
     /// What it is.
     pub current_password: Password,
     /// What it becomes.
     pub new_password: Password,
     /// Whether the other devices are signed out.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<bool>, default = false))]
     pub revoke_others: bool,
 }
 

@@ -7,6 +7,7 @@ use super::User;
 
 /// A Matrix id that is the caller's.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MatrixLink {
     /// `@localpart:server`.
@@ -19,6 +20,7 @@ pub struct MatrixLink {
 
 /// The answer to `GET /auth/matrix-user-links`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MatrixLinks {
     /// The eldest first.
     pub links: Vec<MatrixLink>,
@@ -26,6 +28,7 @@ pub struct MatrixLinks {
 
 /// The answer to `GET /auth/matrix-session/{mxid}`: whose a Matrix id is.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MatrixSession {
     /// Whose.
@@ -40,6 +43,7 @@ pub struct MatrixSession {
 
 /// The answer to `GET /auth/matrix-session/check/{mxid}`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MatrixCheck {
     /// Whether it is somebody's.
     pub linked: bool,

@@ -14,10 +14,16 @@ use crate::ids::OutsideAccountId;
 
 /// `POST /auth/oauth/{provider}`, which may have no body.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct GoOutside {
     /// Where it leads in the end; an allowed app's page.
     pub redirect_to: Option<Link>,
     /// Whether it is to link an account to the caller's, and not to sign in.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<bool>, default = false))]
     pub link: bool,
 }
 
@@ -35,12 +41,18 @@ impl Body for GoOutside {
 
 /// `POST /auth/google-signin` and `/auth/apple-signin`.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct ShowIdToken {
     /// The `id_token` that the provider gave to a native app.
     pub token: Token,
     /// What the app asked the provider to put into it, as it is or before it was hashed.
     pub nonce: Option<Token>,
     /// Where the app runs.
+    #[cfg_attr(feature = "openapi", schema(rename = "deviceInfo", value_type = Option<DeviceInfo>))]
     pub device: DeviceInfo,
 }
 
@@ -58,10 +70,13 @@ impl Body for ShowIdToken {
 
 /// What existing clients say of a device: two of its fields are read, where they can be.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceInfo {
     /// The device's own name for itself.
+    #[cfg_attr(feature = "openapi", schema(rename = "deviceId"))]
     pub id: Option<Device>,
     /// What its owner calls it.
+    #[cfg_attr(feature = "openapi", schema(rename = "deviceName"))]
     pub name: Option<Device>,
 }
 
@@ -79,6 +94,7 @@ impl Field for DeviceInfo {
 
 /// Answers `POST oauth/{provider}`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GoThere {
     /// The provider's page, to which this browser goes.
     pub url: String,
@@ -86,6 +102,7 @@ pub struct GoThere {
 
 /// Answers `google-signin` and `apple-signin`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AppSignedIn {
     /// The access token, for `Authorization: Bearer`.
@@ -98,6 +115,7 @@ pub struct AppSignedIn {
 
 /// An outside account that is linked to the caller's.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct OutsideAccount {
     /// Its id here.
@@ -105,6 +123,7 @@ pub struct OutsideAccount {
     /// Where it is.
     pub provider: String,
     /// Its address there, when it was linked.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub email: Option<String>,
     /// Since when.
     pub linked_at: DateTime<Utc>,

@@ -49,10 +49,16 @@ impl fmt::Debug for MfaCode {
 
 /// `POST /auth/login/mfa`.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct SecondStep {
     /// What the first step answered.
     pub mfa_token: Token,
     /// What it asked for.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[ -]*(([0-9][ -]*){6}|([A-Za-z2-7][ -]*){16})$"))]
     pub code: MfaCode,
 }
 
@@ -68,8 +74,14 @@ impl Body for SecondStep {
 
 /// `POST /auth/mfa/totp/confirm` and `DELETE /auth/mfa/totp`.
 #[derive(Debug)]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct ShowCode {
     /// The code.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[ -]*(([0-9][ -]*){6}|([A-Za-z2-7][ -]*){16})$"))]
     pub code: MfaCode,
 }
 
@@ -83,6 +95,7 @@ impl Body for ShowCode {
 
 /// Answers `login` of somebody who has a second factor.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SecondStepAsked {
     /// `true`.
@@ -95,6 +108,7 @@ pub struct SecondStepAsked {
 
 /// Answers `POST mfa/totp`: three ways to tell an authenticator app the same secret.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Enrolment {
     /// `otpauth://totp/…`.
@@ -107,6 +121,7 @@ pub struct Enrolment {
 
 /// Answers `mfa/totp/confirm` and `mfa/recovery-codes`: shown once, and never again.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RecoveryCodes {
     /// Each signs in once, in place of the authenticator app.

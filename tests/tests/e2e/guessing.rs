@@ -55,7 +55,7 @@ fn told(answer: &Answer) -> (u16, String, Vec<String>) {
 #[tokio::test]
 async fn a_guesser_waits_the_owner_does_not_and_nobody_learns_whether_there_is_an_account()
 -> Result<()> {
-    let twin = Twin::start(1, &[]).await?;
+    let twin = Twin::apart("guessing", 1, &[]).await?;
     let ada = Person::sign_up_at(twin.edge.clone()).await?;
     let nobody = format!("nobody-{}", ada.email);
     let at_home = "2001:db8:a:1::1";
@@ -151,7 +151,7 @@ async fn stuff(edge: &Client, address: impl Fn(usize) -> String, at_most: usize)
 
 #[tokio::test]
 async fn who_tries_many_accounts_is_slowed_down_by_address_and_by_network() -> Result<()> {
-    let twin = Twin::start(1, &[("ARGON2_MEMORY_KIB", "64")]).await?;
+    let twin = Twin::apart("stuffing", 1, &[("ARGON2_MEMORY_KIB", "64")]).await?;
     let one = "198.51.100.7";
     let by_address = stuff(&twin.edge, |_| one.to_owned(), OF_AN_ADDRESS + SAT_OUT).await?;
     assert!(by_address >= OF_AN_ADDRESS, "{by_address}");

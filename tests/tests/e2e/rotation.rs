@@ -37,7 +37,7 @@ struct World {
 
 impl World {
     async fn start() -> Result<Self> {
-        let twin = Twin::apart("rotation").await?;
+        let twin = Twin::apart("rotation", 1_000, &[]).await?;
         Ok(Self {
             services: Mutex::new(Verifier::start(&twin.edge, &env::var("EDGE_URL")?)?),
             twin,

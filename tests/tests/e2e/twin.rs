@@ -33,15 +33,19 @@ impl Twin {
     }
 
     /// As [`Self::start`], on a new database of this name: what is done to it concerns no other test.
-    pub async fn apart(name: &str) -> Result<Self> {
+    pub async fn apart(name: &str, limit_scale: u32, settings: &[(&str, &str)]) -> Result<Self> {
         let stack = env::var("DATABASE_URL")?;
         let mut db = PgConnection::connect(&stack).await?;
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&mut db)
-            .await?;
+        // The stack may have been tested before.
+        for sql in [
+            format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
+            format!("CREATE DATABASE {name}"),
+        ] {
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut db).await?;
+        }
         let mut database_url = Url::parse(&stack)?;
         database_url.set_path(name);
-        Self::on(database_url.into(), 1_000, &[]).await
+        Self::on(database_url.into(), limit_scale, settings).await
     }
 
     async fn on(database_url: String, limit_scale: u32, settings: &[(&str, &str)]) -> Result<Self> {

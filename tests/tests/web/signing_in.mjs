@@ -104,6 +104,37 @@ async function forgetful() {
   holds(await page.getByRole("alert").first().isVisible(), "the old password is none");
   await signIn(page, email, another);
   await page.waitForURL("**/account");
+  await page.goto(`${edge}/account/security`);
+  await fill(page, { currentPassword: another, newPassword: password });
+  await press(page, "Change password");
+  holds((await page.getByRole("status").innerText()).includes("changed"), "another password");
+  await page.context().close();
+}
+
+// The ways of the mail: an address is verified, and somebody comes in without a password.
+async function byMail() {
+  const page = await open(browser);
+  await page.goto(`${edge}/sign-in/resend`);
+  await look(page, "resend");
+  await fill(page, { email });
+  await press(page, "Send the mail again");
+  const verify = `${edge}/api/v1/auth/verify-email`;
+  await page.goto(verify + (await mailed(email, verify)));
+  await look(page, "verify");
+  await page.fill("input[type=password]", password);
+  await press(page, "Verify address");
+  await look(page, "verified");
+  holds(await page.getByRole("heading", { name: "is verified" }).isVisible(), "the address is verified");
+  await page.goto(`${edge}/sign-in/mail`);
+  await look(page, "sign-in-by-mail");
+  await fill(page, { email });
+  await press(page, "Send link");
+  const magic = `${edge}/api/v1/auth/magic-link/verify`;
+  await page.goto(magic + (await mailed(email, magic)));
+  await look(page, "magic-link");
+  await press(page, "Sign in");
+  await page.goto(`${edge}/account`);
+  equal(path(page), "/account", "who came by the mail");
   await page.context().close();
 }
 
@@ -112,6 +143,7 @@ try {
   await coming();
   await byKeyboard();
   await readers();
+  await byMail();
   await forgetful();
   console.log("{}");
 } finally {

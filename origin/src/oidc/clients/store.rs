@@ -3,12 +3,14 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use shared::api::AppId;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
+
+use crate::db::Pool;
 
 use super::{Alg, Client, Error, GrantType, Method};
 
 /// The client of this id, unless it is disabled.
-pub async fn by_id(db: &PgPool, id: &str) -> sqlx::Result<Option<Client>> {
+pub async fn by_id(db: &Pool, id: &str) -> sqlx::Result<Option<Client>> {
     let row = sqlx::query!(
         "SELECT id, name, auth_method, secret_hash, jwks, grant_types, redirect_uris, post_logout_redirect_uris,
                 id_token_alg, requires_pkce

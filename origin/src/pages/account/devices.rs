@@ -12,7 +12,7 @@ use crate::{app::App, error::Error as Failure, front::Client, sessions};
 
 use super::{
     super::{Sent, go, page::with_cookies},
-    AccountPage, Browser, Item, Part, Section, agent,
+    Browser, Item, Part, Section, agent,
 };
 
 const PATH: &str = Section::Devices.path();
@@ -48,14 +48,12 @@ async fn show(State(app): State<App>, browser: Browser) -> Result<Response, Fail
         ..Part::default()
     };
     let all = browser.form(ALL, words.everywhere).quiet().grave();
-    let page = AccountPage::new(&browser, Section::Devices)
-        .part(list)
-        .part(Part {
-            heading: Some(words.everywhere),
-            says: vec![words.everywhere_says.to_owned()],
-            forms: vec![all],
-            ..Part::default()
-        });
+    let page = Section::Devices.page(&browser).part(list).part(Part {
+        heading: Some(words.everywhere),
+        says: vec![words.everywhere_says.to_owned()],
+        forms: vec![all],
+        ..Part::default()
+    });
     Ok(page.show(&browser, None))
 }
 
@@ -79,10 +77,11 @@ fn item(browser: &Browser, session: &Session) -> Item {
         .quiet();
     Item {
         title,
-        mark: session.current.then_some(words.this_device),
+        marks: Vec::from_iter(session.current.then(|| words.this_device.to_owned())),
         lines,
         // Who wants to leave this one signs out.
         form: (!session.current).then_some(form),
+        ..Item::default()
     }
 }
 

@@ -5,7 +5,7 @@ use shared::api::SecurityEvent;
 
 use crate::{app::App, error::Error as Failure, security_events};
 
-use super::{AccountPage, Browser, Item, Part, Section, agent};
+use super::{Browser, Item, Part, Section, agent};
 
 const PATH: &str = Section::Events.path();
 const A_PAGE: i64 = 25;
@@ -29,7 +29,7 @@ async fn show(State(app): State<App>, browser: Browser) -> Result<Response, Fail
     );
     links.extend(before.map(|_| (PATH.to_owned(), words.newest)));
     let items = page.events.iter().map(|event| item(&browser, event));
-    let page = AccountPage::new(&browser, Section::Events).part(Part {
+    let page = Section::Events.page(&browser).part(Part {
         says: vec![words.events_says.to_owned()],
         items: items.collect(),
         links,
@@ -45,10 +45,11 @@ fn item(browser: &Browser, event: &SecurityEvent) -> Item {
         lines.push(agent::name(&words.account, event.user_agent.as_deref()));
     }
     lines.extend(event.ip_address.as_deref().map(words.account.from));
+    let is_failure = event.outcome == "failure";
     Item {
         title: words.events.of(&event.r#type).to_owned(),
-        mark: (event.outcome == "failure").then_some(words.account.failed),
+        marks: Vec::from_iter(is_failure.then(|| words.account.failed.to_owned())),
         lines,
-        form: None,
+        ..Item::default()
     }
 }

@@ -1,23 +1,26 @@
 //! The account: what people see and change of it once they are signed in. A page is a [`Section`] with
 //! parts one below the other. A new one is a file here, its texts in `words`, and its row in
-//! [`Section::BUILT`]. What a form changes is told by the page that it leads back to.
+//! [`Section::BUILT`].
 
+mod access;
 mod agent;
+mod credits;
+mod data;
 mod devices;
 mod events;
+mod linked;
 mod profile;
 mod security;
 
-use askama::Template;
-use axum::{
-    Router,
-    http::{HeaderValue, StatusCode, header},
-    response::Response,
-};
+use axum::Router;
+use shared::claims::Role;
 
 use crate::app::App;
 
-use super::{Browser, Form, Mistake, Reader, words::Words};
+use super::{AreaPage, Browser, Item, Menu, Part, words::Words};
+
+pub use agent::name as agent_name;
+pub use credits::{history, line as ledger_line, standing};
 
 /// The pages.
 pub fn router() -> Router<App> {
@@ -25,7 +28,11 @@ pub fn router() -> Router<App> {
         .merge(profile::router())
         .merge(security::router())
         .merge(devices::router())
+        .merge(linked::router())
+        .merge(access::router())
+        .merge(credits::router())
         .merge(events::router())
+        .merge(data::router())
 }
 
 /// What the account is divided into.
@@ -34,12 +41,25 @@ pub enum Section {
     Profile,
     Security,
     Devices,
+    Linked,
+    Access,
+    Credits,
     Events,
+    Data,
 }
 
 impl Section {
     /// Those that there are, as the navigation has them.
-    const BUILT: &[Self] = &[Self::Profile, Self::Security, Self::Devices, Self::Events];
+    const BUILT: &[Self] = &[
+        Self::Profile,
+        Self::Security,
+        Self::Devices,
+        Self::Linked,
+        Self::Access,
+        Self::Credits,
+        Self::Events,
+        Self::Data,
+    ];
 
     /// Where its page is.
     pub const fn path(self) -> &'static str {
@@ -47,7 +67,11 @@ impl Section {
             Self::Profile => "/account",
             Self::Security => "/account/security",
             Self::Devices => "/account/devices",
+            Self::Linked => "/account/linked",
+            Self::Access => "/account/access",
+            Self::Credits => "/account/credits",
             Self::Events => "/account/events",
+            Self::Data => "/account/data",
         }
     }
 
@@ -57,91 +81,35 @@ impl Section {
             Self::Profile => words.account.profile,
             Self::Security => words.account.security,
             Self::Devices => words.account.devices,
+            Self::Linked => words.account.linked,
+            Self::Access => words.account.access,
+            Self::Credits => words.account.credits,
             Self::Events => words.account.events,
+            Self::Data => words.account.data,
         }
     }
-}
 
-/// A page of the account.
-#[derive(Template)]
-#[template(path = "pages/account.html")]
-pub struct AccountPage<'a> {
-    reader: &'a Reader,
-    title: &'static str,
-    email: String,
-    here: Section,
-    done: Option<&'static str>,
-    mistake: Option<&'static str>,
-    parts: Vec<Part>,
-}
-
-/// A part of such a page.
-#[derive(Default)]
-pub struct Part {
-    pub heading: Option<&'static str>,
-    pub says: Vec<String>,
-    /// A `data:` URL, and what it is.
-    pub picture: Option<(String, &'static str)>,
-    /// What is said below it.
-    pub below: Option<&'static str>,
-    /// What is to be copied.
-    pub secrets: Vec<String>,
-    pub items: Vec<Item>,
-    pub forms: Vec<Form>,
-    pub links: Vec<(String, &'static str)>,
-}
-
-/// One of a list.
-pub struct Item {
-    pub title: String,
-    pub mark: Option<&'static str>,
-    pub lines: Vec<String>,
-    pub form: Option<Form>,
-}
-
-impl<'a> AccountPage<'a> {
-    /// A page of somebody, with what was just done by `?done=`.
-    pub fn new(browser: &'a Browser, here: Section) -> Self {
+    /// Its page, with what was just done by `?done=`.
+    pub fn page(self, browser: &Browser) -> AreaPage<'_> {
         let words = browser.words;
-        Self {
-            reader: browser,
-            title: here.name(words),
-            email: browser
-                .visitor()
-                .map_or_else(String::new, |v| v.email.clone()),
-            here,
-            done: done(words, browser.asked("done")),
-            mistake: None,
-            parts: Vec::new(),
-        }
-    }
-
-    /// With a part.
-    pub fn part(mut self, part: Part) -> Self {
-        self.parts.push(part);
-        self
-    }
-
-    /// With what went wrong.
-    pub fn mistake(mut self, mistake: Option<&'static str>) -> Self {
-        self.mistake = mistake;
-        if mistake.is_some() {
-            self.done = None;
-        }
-        self
-    }
-
-    /// As an answer.
-    pub fn show(&self, browser: &Browser, mistake: Option<&Mistake>) -> Response {
-        let status = mistake.map_or(StatusCode::OK, |mistake| mistake.status);
-        let mut page = browser.show_forms(status, self);
-        if self.parts.iter().any(|part| part.picture.is_some()) {
-            let_in_pictures(&mut page);
-        }
-        match mistake {
-            Some(mistake) => mistake.on(page),
-            None => page,
-        }
+        let sections = Self::BUILT.iter();
+        let menu = Menu {
+            name: words.account.area,
+            rows: sections
+                .map(|section| (section.path(), section.name(words), *section == self))
+                .collect(),
+        };
+        let done = done(words, browser.asked("done"));
+        let page = AreaPage::new(browser, self.name(words), menu, done);
+        let is_admin = browser
+            .visitor()
+            .is_some_and(|visitor| visitor.caller.role == Role::Admin);
+        let page = if is_admin {
+            page.beside("/admin", words.admin.area)
+        } else {
+            page
+        };
+        page.beside("/sign-out", words.sign_in.out_button)
     }
 }
 
@@ -155,16 +123,10 @@ fn done(words: &Words, what: &str) -> Option<&'static str> {
         "factor-over" => words.factor_over,
         "ended" => words.ended,
         "others" => words.others_ended,
+        "linked" => words.is_linked,
+        "unlinked" => words.is_unlinked,
+        "access" => words.access_ended,
+        "bought" => words.bought,
         _ => return None,
     })
-}
-
-/// Those that are in the page itself: as an image, an SVG runs nothing and fetches nothing.
-fn let_in_pictures(page: &mut Response) {
-    let headers = page.headers_mut();
-    let policy = headers.get(header::CONTENT_SECURITY_POLICY);
-    let policy = policy.map(|policy| [policy.as_bytes(), b"; img-src data:"].concat());
-    if let Some(Ok(policy)) = policy.map(|policy| HeaderValue::from_bytes(&policy)) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
 }

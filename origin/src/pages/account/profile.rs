@@ -7,7 +7,7 @@ use crate::{accounts, app::App, error::Error as Failure, front::Client};
 
 use super::{
     super::{Field, Mistake, Sent, go},
-    AccountPage, Browser, Part, Section,
+    Browser, Part, Section,
 };
 
 const PATH: &str = Section::Profile.path();
@@ -52,7 +52,8 @@ fn page(browser: &Browser, name: String, mistake: Option<&Mistake>) -> Response 
         .field(field.value(name).optional().mistake(wrong));
     let mut says = Vec::new();
     says.extend(browser.visitor().map(|v| (words.account.address)(&v.email)));
-    let page = AccountPage::new(browser, Section::Profile)
+    let page = Section::Profile
+        .page(browser)
         .mistake(mistake.and_then(|mistake| mistake.text))
         .part(Part {
             says,

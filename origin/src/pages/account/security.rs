@@ -16,7 +16,7 @@ use crate::{accounts, app::App, error::Error as Failure, front::Client, second_f
 
 use super::{
     super::{Field, Form, Mistake, Sent, go},
-    AccountPage, Browser, Part, Section,
+    Browser, Part, Section,
 };
 
 const PATH: &str = Section::Security.path();
@@ -69,7 +69,7 @@ async fn page(app: &App, browser: &Browser, wrong: Wrong<'_>) -> Result<Response
         Code::InvalidCredentials | Code::PasswordTooCommon => None,
         _ => mistake.text,
     });
-    let page = AccountPage::new(browser, Section::Security);
+    let page = Section::Security.page(browser);
     let page = page.mistake(text).part(password).part(factor);
     Ok(page.show(browser, mistake))
 }
@@ -190,7 +190,7 @@ async fn begin(State(app): State<App>, client: Client, sent: Sent) -> Result<Res
         forms: vec![confirmation(browser, None)],
         ..Part::default()
     };
-    let page = AccountPage::new(browser, Section::Security);
+    let page = Section::Security.page(browser);
     Ok(page.part(scan).show(browser, None))
 }
 
@@ -215,7 +215,7 @@ async fn confirm(State(app): State<App>, client: Client, sent: Sent) -> Result<R
             let mistake = Mistake::of(browser, failure)?;
             // The secret is not shown again: the app has it, or it is begun anew.
             let words = &browser.words.account;
-            let page = AccountPage::new(browser, Section::Security).part(Part {
+            let page = Section::Security.page(browser).part(Part {
                 heading: Some(words.factor_begin),
                 forms: vec![confirmation(browser, Some(&mistake))],
                 links: vec![(PATH.to_owned(), browser.words.common.back)],
@@ -228,7 +228,7 @@ async fn confirm(State(app): State<App>, client: Client, sent: Sent) -> Result<R
 
 fn show_codes(browser: &Browser, codes: RecoveryCodes) -> Response {
     let words = &browser.words.account;
-    let page = AccountPage::new(browser, Section::Security).part(Part {
+    let page = Section::Security.page(browser).part(Part {
         heading: Some(words.codes),
         says: vec![words.codes_says.to_owned()],
         secrets: codes.recovery_codes,

@@ -1,11 +1,13 @@
 //! The texts of our pages, in every language that there is. A language is one value of [`Words`], so
 //! that a text which it lacks does not compile.
 
+mod areas;
 mod de;
 mod en;
 
 use axum::http::{HeaderMap, header};
-use chrono::{DateTime, Utc};
+
+pub use areas::{Account, Admin};
 
 /// The first one is for whoever reads none of them.
 const LANGUAGES: [&Words; 2] = [&en::WORDS, &de::WORDS];
@@ -14,6 +16,8 @@ const LANGUAGES: [&Words; 2] = [&en::WORDS, &de::WORDS];
 pub struct Words {
     /// BCP 47.
     pub lang: &'static str,
+    /// What parts a number from its decimals.
+    pub point: char,
     /// What pages of every kind say.
     pub common: Common,
     /// What went wrong.
@@ -24,8 +28,10 @@ pub struct Words {
     pub links: Links,
     /// What relying parties send people here for.
     pub clients: Clients,
-    /// The account, and who looks after it.
+    /// The account.
     pub account: Account,
+    /// What admins look after.
+    pub admin: Admin,
     /// What happened to it.
     pub events: Events,
 }
@@ -71,6 +77,13 @@ pub struct Mistakes {
     pub name_field: &'static str,
     pub code_field: &'static str,
     pub field: &'static str,
+    pub amount_field: &'static str,
+    pub reason_field: &'static str,
+    pub address_field: &'static str,
+    pub last_way: &'static str,
+    pub payments: &'static str,
+    pub refund_exceeds: &'static str,
+    pub mismatch: &'static str,
 }
 
 /// Signing in and out, and registering.
@@ -144,70 +157,23 @@ pub struct Links {
     pub linked: &'static str,
 }
 
-/// The account.
-pub struct Account {
-    pub area: &'static str,
-    pub profile: &'static str,
-    pub security: &'static str,
-    pub devices: &'static str,
-    pub events: &'static str,
-    pub moment: fn(DateTime<Utc>) -> String,
-    pub save: &'static str,
-    pub saved: &'static str,
-
-    pub address: fn(&str) -> String,
-    pub name: &'static str,
-
-    pub password: &'static str,
-    pub current_password: &'static str,
-    pub end_others: &'static str,
-    pub change_password: &'static str,
-    pub password_changed: &'static str,
-    pub no_password: &'static str,
-    pub set_password: &'static str,
-
-    pub factor: &'static str,
-    pub factor_off: &'static str,
-    pub factor_on: fn(i64) -> String,
-    pub factor_begin: &'static str,
-    pub factor_scan: &'static str,
-    pub factor_picture: &'static str,
-    pub factor_type: &'static str,
-    pub factor_code: &'static str,
-    pub factor_confirm: &'static str,
-    pub factor_over: &'static str,
-    pub codes: &'static str,
-    pub codes_says: &'static str,
-    pub codes_new: &'static str,
-    pub codes_kept: &'static str,
-    pub factor_remove: &'static str,
-    pub factor_removed: &'static str,
-
-    pub devices_says: &'static str,
-    pub this_device: &'static str,
-    pub unknown_device: &'static str,
-    pub on: fn(&str, &str) -> String,
-    pub of_app: &'static str,
-    pub since: fn(&str) -> String,
-    pub last_used: fn(&str) -> String,
-    pub from: fn(&str) -> String,
-    pub end_one: &'static str,
-    pub ended: &'static str,
-    pub others: &'static str,
-    pub others_ended: &'static str,
-    pub everywhere: &'static str,
-    pub everywhere_says: &'static str,
-
-    pub events_says: &'static str,
-    pub failed: &'static str,
-    pub older: &'static str,
-    pub newest: &'static str,
-}
-
 /// What happened to an account, by the names that the database has for it.
 pub struct Events {
     pub account_deleted: &'static str,
+    pub banned: &'static str,
+    pub client_access_ended: &'static str,
+    pub client_allowed: &'static str,
+    pub credits_granted: &'static str,
+    pub credits_refunded: &'static str,
+    pub made_admin: &'static str,
+    pub made_user: &'static str,
+    pub matrix_link_taken: &'static str,
+    pub session_ended_by_admin: &'static str,
+    pub signed_out_by_admin: &'static str,
+    pub unbanned: &'static str,
     pub app_sign_in: &'static str,
+    pub data_exported: &'static str,
+    pub matrix_unlinked: &'static str,
     pub email_verified: &'static str,
     pub imported: &'static str,
     pub other_sessions_ended: &'static str,
@@ -238,7 +204,20 @@ impl Events {
     pub fn of<'a>(&self, name: &'a str) -> &'a str {
         match name {
             "account_deleted" => self.account_deleted,
+            "banned" => self.banned,
+            "client_access_ended" => self.client_access_ended,
+            "client_allowed" => self.client_allowed,
+            "credits_granted" => self.credits_granted,
+            "credits_refunded" => self.credits_refunded,
+            "made_admin" => self.made_admin,
+            "made_user" => self.made_user,
+            "matrix_link_taken" => self.matrix_link_taken,
+            "session_ended_by_admin" => self.session_ended_by_admin,
+            "signed_out_by_admin" => self.signed_out_by_admin,
+            "unbanned" => self.unbanned,
             "app_sign_in" => self.app_sign_in,
+            "data_exported" => self.data_exported,
+            "matrix_unlinked" => self.matrix_unlinked,
             "email_verified" => self.email_verified,
             "imported" => self.imported,
             "other_sessions_ended" => self.other_sessions_ended,
@@ -288,6 +267,11 @@ pub struct Clients {
 }
 
 impl Words {
+    /// Those in English.
+    pub const fn english() -> &'static Self {
+        &en::WORDS
+    }
+
     /// The language that a browser would rather have (RFC 9110 §12.5.4).
     pub fn of(headers: &HeaderMap) -> &'static Self {
         let accepted = headers.get_all(header::ACCEPT_LANGUAGE).into_iter();
