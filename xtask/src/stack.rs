@@ -15,13 +15,15 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use futures_util::future::select_all;
 use nix::sys::signal::Signal;
+use tests::free_ports;
 use tokio::process::Command;
 
 use crate::{
+    balancer,
     children::{self, Child},
     edge,
     origin::{self, Origin},
-    policy,
+    policy, pooler,
     postgres::{self, Durability, free_port},
     redis,
     secrets::{self, Secrets},
@@ -53,6 +55,10 @@ pub struct Settings {
     /// Whether our own Postgres waits for the disk.
     #[arg(skip = Durability::Full)]
     pub durability: Durability,
+    /// Whether it is as operators have it, as far as this machine can: a pooler, a Redis, and two
+    /// origins behind a balancer.
+    #[arg(skip)]
+    pub as_deployed: bool,
     /// What else the origin is told.
     #[arg(skip)]
     pub origin_env: Vec<(&'static str, String)>,
@@ -66,10 +72,6 @@ impl Settings {
     fn origin_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.origin_port)
     }
-
-    const fn private_port(&self) -> u16 {
-        self.origin_port + 1
-    }
 }
 
 /// Where a stack answers, and what it uses.
@@ -78,10 +80,16 @@ pub struct Started {
     pub edge_url: String,
     /// The origin's URL, which only the edge should use.
     pub origin_url: String,
+    /// Where each origin listens; the next port has its health and metrics.
+    pub origin_ports: Vec<u16>,
     /// The database, as its owner.
     pub database_url: String,
     /// The folder of the secrets and the logs.
     pub data_dir: PathBuf,
+    /// Where a pooler listens that is in front of the database.
+    pub pooler: Option<String>,
+    /// The Redis that the origins use.
+    pub redis_url: Option<String>,
 }
 
 /// What runs, in the order in which it was started.
@@ -89,6 +97,7 @@ pub struct Stack {
     settings: Settings,
     secrets: Secrets,
     children: Vec<Child>,
+    redis: Option<Child>,
     _lock: File,
 }
 
@@ -111,6 +120,7 @@ impl Stack {
             secrets: Secrets::load_or_make(&settings.data_dir)?,
             settings,
             children: Vec::new(),
+            redis: None,
             _lock: lock,
         })
     }
@@ -131,16 +141,32 @@ impl Stack {
         let database_url = steps
             .step("starting Postgres", self.start_postgres())
             .await?;
-        steps
-            .step("starting the origin", self.start_origin(&database_url))
+        self.tell_operator(&database_url)?;
+        let (mut pooler, mut redis_url) = (None, None);
+        if self.settings.as_deployed {
+            pooler = self.start_pooler(&database_url).await?;
+            redis_url = self.start_redis().await?;
+        }
+        let origin_ports = steps
+            .step("starting the origin", self.start_origins(&database_url))
             .await?;
         steps.step("starting the edge", self.start_edge()).await?;
         Ok(Started {
             edge_url: self.settings.edge_url(),
             origin_url: self.settings.origin_url(),
+            origin_ports,
             data_dir: self.settings.data_dir.clone(),
             database_url,
+            pooler,
+            redis_url,
         })
+    }
+
+    /// Kills the Redis, if there is one.
+    pub async fn kill_redis(&mut self) {
+        if let Some(redis) = self.redis.take() {
+            redis.end_by(Signal::SIGKILL).await;
+        }
     }
 
     /// Waits until one of the programs ends, which none should.
@@ -157,6 +183,7 @@ impl Stack {
         while let Some(child) = self.children.pop() {
             child.stop().await;
         }
+        self.kill_redis().await;
     }
 
     fn check_ports(&self) -> Result<()> {
@@ -168,11 +195,7 @@ impl Stack {
         for (port, what, variable) in [
             (edge_port, "the edge", "EDGE_PORT"),
             (origin_port, "the origin", "ORIGIN_PORT"),
-            (
-                self.settings.private_port(),
-                "the origin's health",
-                "ORIGIN_PORT",
-            ),
+            (origin_port + 1, "the origin's health", "ORIGIN_PORT"),
         ] {
             if TcpListener::bind(("127.0.0.1", port)).is_err() {
                 bail!("port {port}, for {what}, is taken: free it, or set {variable} to another");
@@ -181,13 +204,36 @@ impl Stack {
         Ok(())
     }
 
-    /// Starts a Redis beside it, if this machine can have one; returns its URL.
-    pub async fn start_redis(&mut self) -> Result<Option<String>> {
-        let Some((redis, url)) = redis::start(&self.settings.data_dir).await? else {
+    /// What `origin …` commands on this database need, for a shell.
+    fn tell_operator(&self, database_url: &str) -> Result<()> {
+        let mut text = format!("DATABASE_URL='{database_url}'\n");
+        for name in ["KEY_ENCRYPTION_KEY", "EMAIL_HASH_KEY"] {
+            writeln!(text, "{name}='{}'", self.secrets.get(name)?)?;
+        }
+        secrets::write_private(&self.settings.data_dir.join("operator.env"), &text)
+    }
+
+    /// Starts a pooler, if this machine can have one; returns where it listens.
+    async fn start_pooler(&mut self, database_url: &str) -> Result<Option<String>> {
+        let data_dir = &self.settings.data_dir;
+        let Some((pooler, place)) = pooler::start(data_dir, database_url).await? else {
             return Ok(None);
         };
-        self.children.push(redis);
-        Ok(Some(url))
+        self.children.push(pooler);
+        let url = format!("postgres://{}@{place}/postgres", pooler::USER);
+        self.settings.origin_env.push(("DATABASE_POOLER_URL", url));
+        Ok(Some(place))
+    }
+
+    /// Starts a Redis, if this machine can have one; returns its URL.
+    async fn start_redis(&mut self) -> Result<Option<String>> {
+        let port = free_port()?;
+        self.redis = redis::start(&self.settings.data_dir, port).await?;
+        Ok(self.redis.is_some().then(|| {
+            let url = format!("redis://127.0.0.1:{port}");
+            self.settings.origin_env.push(("REDIS_URL", url.clone()));
+            url
+        }))
     }
 
     async fn start_postgres(&mut self) -> Result<String> {
@@ -204,12 +250,34 @@ impl Stack {
         Ok(url)
     }
 
-    async fn start_origin(&mut self, database_url: &str) -> Result<()> {
+    /// Starts one origin, or two behind a balancer; returns their ports.
+    async fn start_origins(&mut self, database_url: &str) -> Result<Vec<u16>> {
+        let front = self.settings.origin_port;
+        if self.settings.as_deployed {
+            let [[_, first], [_, second]] = [free_ports()?, free_ports()?];
+            let ports = [first, second];
+            if let Some(balancer) = balancer::start(&self.settings.data_dir, front, &ports).await? {
+                self.children.push(balancer);
+                self.start_origin("origin-1", first, database_url).await?;
+                self.start_origin("origin-2", second, database_url).await?;
+                return Ok(ports.to_vec());
+            }
+        }
+        self.start_origin("origin", front, database_url).await?;
+        Ok(vec![front])
+    }
+
+    async fn start_origin(
+        &mut self,
+        name: &'static str,
+        port: u16,
+        database_url: &str,
+    ) -> Result<()> {
         let settings = &self.settings;
         let program = tools::origin_program();
         let mut origin = Origin {
             program: &program,
-            port: settings.origin_port,
+            port,
             public_url: &settings.edge_url(),
             database_url,
             limit_scale: settings.limit_scale,
@@ -222,8 +290,8 @@ impl Stack {
         if env::var_os("RUST_LOG").is_none() {
             origin.env("RUST_LOG", "info,origin=debug");
         }
-        let ready = origin::ready_url(settings.origin_port);
-        self.start_child("origin", origin, &ready).await
+        self.start_child(name, origin, &origin::ready_url(port))
+            .await
     }
 
     /// Runs the edge as an operator tries it: `wrangler dev`, with the secrets in a file.

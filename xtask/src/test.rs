@@ -7,9 +7,10 @@ use clap::Args;
 use tests::{StripeFake, free_ports};
 
 use crate::{
-    browser, edge,
+    browser, edge, logs,
     postgres::Durability,
     queries,
+    secrets::Secrets,
     stack::{Settings, Stack},
     steps::say,
     tools,
@@ -42,7 +43,7 @@ pub struct Tests {
 }
 
 /// Runs the tests of the workspace. They find a superuser's `DATABASE_URL`, a `REDIS_URL`, the
-/// stack in `EDGE_URL`, `ORIGIN_URL` and `DATA_DIR`, what its origin checks webhooks with in
+/// stack in `EDGE_URL`, `ORIGIN_URL`, `ORIGIN_PORTS` and `DATA_DIR`, what its origin checks webhooks with in
 /// `STACK_WEBHOOK_SECRET`, the provider that it knows in `STACK_OIDC_PROVIDERS`, what is built in
 /// `ORIGIN_PROGRAM` and `SPIN_COMPONENT`, and programs of others in `CHROMIUM` and `PYTHON`. A test that needs
 /// what a machine may not have says so in its name.
@@ -64,6 +65,7 @@ pub async fn test(tests: Tests) -> Result<()> {
         policy: None,
         database_url: None,
         durability: Durability::None,
+        as_deployed: true,
         origin_env: vec![
             ("STRIPE_SECRET_KEY", STRIPE_KEY.to_owned()),
             ("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET.to_owned()),
@@ -77,6 +79,9 @@ pub async fn test(tests: Tests) -> Result<()> {
         told = up::told_to_stop() => told.map(|()| false),
     };
     stack.stop().await;
+    if passed.as_ref().is_ok_and(|passed| *passed) {
+        logs::hold_no_secret(data.path(), &Secrets::load_or_make(data.path())?)?;
+    }
     if passed? && tests.arguments.is_empty() {
         torture(Torture::SHORT).await?;
     }
@@ -90,10 +95,12 @@ async fn run(
     arguments: &[String],
 ) -> Result<()> {
     let started = stack.start().await?;
+    let ports: Vec<String> = started.origin_ports.iter().map(u16::to_string).collect();
     let mut told: Vec<(&str, OsString)> = vec![
         ("DATABASE_URL", started.database_url.into()),
         ("EDGE_URL", started.edge_url.into()),
         ("ORIGIN_URL", started.origin_url.into()),
+        ("ORIGIN_PORTS", ports.join(",").into()),
         ("DATA_DIR", started.data_dir.into()),
         ("ORIGIN_PROGRAM", tools::origin_program().into()),
         ("SPIN_COMPONENT", component.into()),
@@ -101,7 +108,18 @@ async fn run(
         ("STACK_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET.into()),
     ];
     let mut left_out = Vec::new();
-    match stack.start_redis().await? {
+    let pooler = started.pooler;
+    for (what, is_there) in [
+        ("a pooler", pooler.is_some()),
+        ("a second origin behind a balancer", ports.len() > 1),
+    ] {
+        if !is_there {
+            say(&format!(
+                "testing without {what}: this machine can have none"
+            ));
+        }
+    }
+    match started.redis_url {
         Some(url) => told.push(("REDIS_URL", url.into())),
         None => left_out.push("by_redis"),
     }
@@ -113,32 +131,86 @@ async fn run(
         Some(program) => told.push(("PYTHON", program.into())),
         None => left_out.push("by_python"),
     }
+    let cargo = Cargo {
+        told,
+        left_out,
+        pooler,
+    };
+    if !arguments.is_empty() {
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        return beside(stack, cargo.test(&arguments, &[])).await;
+    }
+    for name in &cargo.left_out {
+        say(&format!("leaving out {name}: this machine can not have it"));
+    }
+    beside(stack, cargo.all()).await?;
+    if cargo.left_out.contains(&"by_redis") {
+        return beside(stack, cargo.routes()).await;
+    }
+    say("killing Redis");
+    stack.kill_redis().await;
+    beside(stack, async {
+        cargo.routes().await?;
+        cargo.without_redis().await
+    })
+    .await
+}
+
+/// Tests, while all of the stack runs.
+async fn beside(stack: &mut Stack, tests: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::select! {
-        tested = cargo_tests(&told, &left_out, arguments) => tested,
+        tested = tests => tested,
         ended = stack.ended() => Err(ended),
     }
 }
 
-async fn cargo_tests(
-    told: &[(&str, OsString)],
-    left_out: &[&str],
-    arguments: &[String],
-) -> Result<()> {
-    let test = async |arguments: &[&str]| {
+/// How tests are run.
+struct Cargo {
+    /// What they are told.
+    told: Vec<(&'static str, OsString)>,
+    /// Words in the names of those that this machine cannot run.
+    left_out: Vec<&'static str>,
+    /// Where a pooler listens.
+    pooler: Option<String>,
+}
+
+impl Cargo {
+    async fn all(&self) -> Result<()> {
+        for package in PACKAGES {
+            let arguments = ["--package", package, "--"];
+            self.test(&self.skipping(&arguments), &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// The routes once more, by the pooler and with a Redis where nobody answers.
+    async fn routes(&self) -> Result<()> {
+        let routes = ["--package", "origin", "--test", "it", "--"];
+        let mut told = vec![("TEST_REDIS", "redis://127.0.0.1:1")];
+        told.extend(self.pooler.as_deref().map(|place| ("TEST_POOLER", place)));
+        self.test(&self.skipping(&routes), &told).await
+    }
+
+    /// The stack once more, whose Redis is gone. Origins that a test starts for itself never had one.
+    async fn without_redis(&self) -> Result<()> {
+        let stack = ["--package", "tests", "--test", "e2e", "--"];
+        let mut stack = self.skipping(&stack);
+        for twins in [
+            "by_redis", "bursts", "guessing", "rotation", "tracing", "schema",
+        ] {
+            stack.extend(["--skip", twins]);
+        }
+        self.test(&stack, &[]).await
+    }
+
+    fn skipping<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        let skips = self.left_out.iter().flat_map(|name| ["--skip", name]);
+        arguments.iter().copied().chain(skips).collect()
+    }
+
+    async fn test(&self, arguments: &[&str], told: &[(&str, &str)]) -> Result<()> {
         let mut cargo = tools::cargo(&["test"]);
-        tools::run(cargo.args(arguments).envs(told.iter().cloned())).await
-    };
-    if !arguments.is_empty() {
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        return test(&arguments).await;
+        cargo.args(arguments).envs(self.told.iter().cloned());
+        tools::run(cargo.envs(told.iter().copied())).await
     }
-    for name in left_out {
-        say(&format!("leaving out {name}: this machine can not have it"));
-    }
-    for package in PACKAGES {
-        let skips = left_out.iter().flat_map(|name| ["--skip", name]);
-        let arguments = ["--package", package, "--"].into_iter().chain(skips);
-        test(&arguments.collect::<Vec<_>>()).await?;
-    }
-    Ok(())
 }

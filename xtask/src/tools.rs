@@ -7,8 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::Uid;
 pub use tests::root;
 use tokio::process::Command;
+
+use crate::steps::say;
 
 /// The oldest Node that runs npm for us. What needs a newer one gets it from `node_modules`.
 const OLDEST_NODE: u32 = 20;
@@ -131,4 +134,38 @@ fn shown(command: &Command) -> String {
         .chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     format!("`{}`", words.join(" "))
+}
+
+/// A program of this machine; of Debian's package of the same name, where this is one and we are root.
+pub async fn debian(name: &str) -> Option<PathBuf> {
+    let installed = || {
+        let path = env::var_os("PATH")?;
+        env::split_paths(&path)
+            .chain([PathBuf::from("/usr/sbin")])
+            .map(|folder| folder.join(name))
+            .find(|file| file.is_file())
+    };
+    if installed().is_none() {
+        install(name).await;
+    }
+    installed()
+}
+
+/// Installs a package of Debian's, where this is one and we are root.
+pub async fn install(package: &str) {
+    if !Path::new("/etc/debian_version").is_file() || !Uid::effective().is_root() {
+        return;
+    }
+    say(&format!("fetching {package} for the tests"));
+    let install = async {
+        let mut update = Command::new("apt-get");
+        output(update.args(["update", "--quiet"])).await?;
+        let mut install = Command::new("apt-get");
+        install.env("DEBIAN_FRONTEND", "noninteractive");
+        install.args(["install", "--yes", "--quiet", "--no-install-recommends"]);
+        output(install.arg(package)).await
+    };
+    if let Err(why) = install.await {
+        say(&format!("no {package} by apt-get: {why:#}"));
+    }
 }

@@ -286,7 +286,7 @@ fn again_and_again<T: Send>(
 }
 
 /// People with an account of ours.
-struct Ours {
+pub(super) struct Ours {
     address: String,
     connections: Vec<Connection>,
     people: Vec<Person>,
@@ -318,7 +318,7 @@ impl Person {
 }
 
 impl Ours {
-    fn sign_up(address: &str) -> Result<Self> {
+    pub(super) fn sign_up(address: &str) -> Result<Self> {
         let mut connections = open(address, PEOPLE)?;
         let people = together(&mut connections, |number, connection| {
             let mut person = Person {
@@ -341,6 +341,13 @@ impl Ours {
         })
     }
 
+    /// Asks elsewhere from now on.
+    pub(super) fn go_to(&mut self, address: &str) -> Result<()> {
+        address.clone_into(&mut self.address);
+        self.connections = open(address, PEOPLE)?;
+        Ok(())
+    }
+
     fn login(&mut self, within: Duration) -> Result<f64> {
         again_and_again(
             &mut self.connections,
@@ -353,7 +360,7 @@ impl Ours {
         )
     }
 
-    fn refresh(&mut self, within: Duration) -> Result<f64> {
+    pub(super) fn refresh(&mut self, within: Duration) -> Result<f64> {
         again_and_again(
             &mut self.connections,
             &mut self.people,
