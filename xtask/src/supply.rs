@@ -58,7 +58,8 @@ async fn cargo_tool([name, version]: [&str; 2], features: &[&str]) -> Result<Com
         install.arg("--root").arg(&folder).arg(name).args(features);
         // Out of the folder whose toolchain and settings are for Tollgate.
         install.current_dir(env::temp_dir());
-        tools::run(install.env("CARGO_TARGET_DIR", target_dir().join("tools/build"))).await?;
+        // Cargo builds it in a folder of its own, and takes that away.
+        tools::run(&mut install).await?;
     }
     let mut tool = Command::new(program);
     tool.current_dir(tools::root());
