@@ -28,7 +28,8 @@ BEGIN
     RETURN v_consents + v_grants > 0;
 END $$;
 
--- As before; besides, the consent that it goes by is held until it is done.
+-- As before; besides, the consent that it goes by is held until it is done, and who ends everything that
+-- somebody has, holding their row (`act_for`, `take_charge`), waits for this or is seen by it.
 CREATE OR REPLACE FUNCTION auth.open_grant(
     p_cookie_hash bytea, p_grant uuid, p_client text, p_scopes text[], p_redirect_uri text, p_code_hash bytea,
     p_challenge text, p_nonce text, p_salt bytea, p_code_secs integer, p_consents boolean, p_address inet, p_agent text
@@ -37,18 +38,20 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c auth.clients;
     s auth.sessions;
+    v_user uuid;
 BEGIN
     SELECT * INTO c FROM auth.clients k WHERE k.id = p_client AND k.disabled_at IS NULL;
     IF NOT FOUND THEN
         RETURN 'ended';
     END IF;
-    SELECT * INTO s FROM auth.sessions o
-    WHERE o.cookie_hash = p_cookie_hash AND o.revoked_at IS NULL AND o.expires_at > now();
+    SELECT o.user_id INTO v_user FROM auth.sessions o WHERE o.cookie_hash = p_cookie_hash;
+    PERFORM FROM auth.users u WHERE u.id = v_user AND u.status = 'active' FOR SHARE;
     IF NOT FOUND THEN
         RETURN 'ended';
     END IF;
-    -- A deletion of the account waits for this, or is seen.
-    PERFORM FROM auth.users u WHERE u.id = s.user_id AND u.status = 'active' FOR KEY SHARE;
+    -- As it is now that nobody else ends it.
+    SELECT * INTO s FROM auth.sessions o
+    WHERE o.cookie_hash = p_cookie_hash AND o.revoked_at IS NULL AND o.expires_at > now();
     IF NOT FOUND THEN
         RETURN 'ended';
     END IF;

@@ -86,7 +86,7 @@ pub struct Config {
     /// Where to listen.
     #[arg(long, env, default_value = "127.0.0.1:3001")]
     pub listen: SocketAddr,
-    /// Where to listen for probes: /health/live, /health/ready.
+    /// Where to listen for /health/live, /health/ready and /metrics: not for the net.
     #[arg(long, env, default_value = "127.0.0.1:3002")]
     pub private_listen: SocketAddr,
     /// What clients reach us by, and the `iss` of every token: no trailing slash.
@@ -109,6 +109,10 @@ pub struct Config {
     /// Shared with the edge, which proves with it whom it speaks for: 32 bytes in base64.
     #[arg(long, env, hide_env_values = true, value_parser = secret("32 bytes in base64", |text| key(text).map(ProofKey::new)))]
     pub edge_proof_key: ProofKey,
+    /// Whether requests are served only under the edge's proof: where others reach the origin too, they would
+    /// pass by the edge's quotas.
+    #[arg(long, env, default_value = "false", action = clap::ArgAction::Set)]
+    pub require_edge_proof: bool,
 
     /// How long after a rotation the token before it still gets the same answer.
     #[arg(long, env, default_value = "10s", value_parser = humantime::parse_duration)]

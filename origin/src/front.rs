@@ -130,11 +130,16 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
 /// The client's address and the request's id, if the edge vouches for them.
 type Word = Option<(Option<IpAddr>, String)>;
 
-/// The request with the edge's word for it. What is internal is opened by nothing else.
+/// The request with the edge's word for it. What is internal is opened by nothing else, and nothing is where
+/// the operator says so.
 async fn vouch(app: &App, request: Request) -> (Request, Result<Word, Error>) {
     let key = &app.config.edge_proof_key;
     if !proof::is_internal(request.uri().path()) {
         let word = vouched(&request, Purpose::Forward, key, rim::now());
+        let word = word.and_then(|word| match word {
+            None if app.config.require_edge_proof => Err(NoProof::Missing.into()),
+            word => Ok(word),
+        });
         return (request, word);
     }
     let (parts, body) = request.into_parts();

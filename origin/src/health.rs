@@ -52,6 +52,18 @@ async fn live() -> StatusCode {
     )
 )]
 async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
+    let failing = failing(&app).await;
+    let ready = failing.is_empty();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(Readiness { ready, failing }))
+}
+
+/// What keeps it from serving.
+pub async fn failing(app: &App) -> Vec<&'static str> {
     let mut failing = Vec::new();
     match app.db.is_current().await {
         Ok(true) => {}
@@ -67,11 +79,5 @@ async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     if app.stopping.load(Ordering::Relaxed) {
         failing.push("stopping");
     }
-    let ready = failing.is_empty();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    (status, Json(Readiness { ready, failing }))
+    failing
 }

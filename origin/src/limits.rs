@@ -16,6 +16,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, TimeDelta, Utc};
+use metrics::counter;
 use redis::{
     Client, RedisResult,
     aio::{ConnectionManager, ConnectionManagerConfig},
@@ -72,6 +73,9 @@ impl<K: Copy + Display + Eq + Hash> Limit<K> {
             }
             _ => None,
         };
+        if self.redis.is_some() && shared.is_none() {
+            counter!("tollgate_limits_counted_alone_total").increment(1);
+        }
         let decision = shared.unwrap_or_else(|| self.admit_here(key, now));
         Verdict {
             name: self.name,

@@ -13,7 +13,7 @@ use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use shared::problem::Code;
 
-use crate::{app::App, error::Error as Failure, rim};
+use crate::{app::App, error::Error as Failure, health, rim};
 
 /// From a tenth of a millisecond to ten seconds.
 const SECONDS: [f64; 11] = [
@@ -21,10 +21,11 @@ const SECONDS: [f64; 11] = [
 ];
 
 /// What is nought until it happens: an alert that looks for a change finds one the first time.
-const NOUGHT: [&str; 4] = [
+const NOUGHT: [&str; 5] = [
     "tollgate_ledger_refused_total",
     "tollgate_ledger_split_batches_total",
     "tollgate_ledger_unclear_batches_total",
+    "tollgate_limits_counted_alone_total",
     "tollgate_revocations_total",
 ];
 const NOUGHT_BY_OUTCOME: [(&str, &str); 4] = [
@@ -69,6 +70,8 @@ pub fn start() -> Result<PrometheusHandle, BuildError> {
 pub fn router(app: App, numbers: PrometheusHandle) -> Router {
     let tell = async move || {
         look(&app);
+        let is_ready = health::failing(&app).await.is_empty();
+        gauge!("tollgate_ready").set(f64::from(u8::from(is_ready)));
         numbers.render()
     };
     Router::new().route("/metrics", get(tell))

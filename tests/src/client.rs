@@ -6,6 +6,8 @@ use anyhow::Result;
 use reqwest::{RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 
+use crate::shown;
+
 /// Asks one server.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -69,11 +71,13 @@ impl Answer {
     /// Sends a request and reads what comes back.
     pub async fn to(request: RequestBuilder) -> Result<Self> {
         let answer = request.send().await?;
-        Ok(Self {
+        let answer = Self {
             status: answer.status().as_u16(),
             headers: answer.headers().clone(),
             body: serde_json::from_slice(&answer.bytes().await?).unwrap_or_default(),
-        })
+        };
+        shown::remember(&answer.headers, &answer.body)?;
+        Ok(answer)
     }
 
     /// A header, or nothing.

@@ -14,6 +14,7 @@ pub mod operator;
 pub mod origin;
 mod ports;
 pub mod secrets;
+pub mod shown;
 mod stripe;
 mod stub;
 mod worker;

@@ -42,6 +42,9 @@ pub async fn start(data_dir: &Path, database_url: &str) -> Result<Option<(Child,
         ("server_reset_query", "DISCARD ALL"),
         ("server_reset_query_always", "1"),
         ("max_client_conn", "1000"),
+        // As deploy/pgbouncer/start.sh has them.
+        ("default_pool_size", "32"),
+        ("server_login_retry", "1"),
         // Each test drops its database, and waits for who is connected to it.
         ("server_idle_timeout", "1"),
     ] {

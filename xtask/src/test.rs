@@ -45,7 +45,7 @@ pub struct Tests {
 /// Runs the tests of the workspace. They find a superuser's `DATABASE_URL`, a `REDIS_URL`, the
 /// stack in `EDGE_URL`, `ORIGIN_URL`, `ORIGIN_PORTS` and `DATA_DIR`, what its origin checks webhooks with in
 /// `STACK_WEBHOOK_SECRET`, the provider that it knows in `STACK_OIDC_PROVIDERS`, what is built in
-/// `ORIGIN_PROGRAM` and `SPIN_COMPONENT`, and programs of others in `CHROMIUM` and `PYTHON`. A test that needs
+/// `ORIGIN_PROGRAM` and `SPIN_COMPONENT`, and programs of others in `CHROMIUM`, `PYTHON` and `PROMTOOL`. A test that needs
 /// what a machine may not have says so in its name.
 pub async fn test(tests: Tests) -> Result<()> {
     say("checking what .sqlx says of the queries");
@@ -130,6 +130,10 @@ async fn run(
     match browser::python().await {
         Some(program) => told.push(("PYTHON", program.into())),
         None => left_out.push("by_python"),
+    }
+    match tools::of_debian("prometheus", "promtool").await {
+        Some(program) => told.push(("PROMTOOL", program.into())),
+        None => left_out.push("by_promtool"),
     }
     let cargo = Cargo {
         told,

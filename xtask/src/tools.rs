@@ -138,6 +138,11 @@ fn shown(command: &Command) -> String {
 
 /// A program of this machine; of Debian's package of the same name, where this is one and we are root.
 pub async fn debian(name: &str) -> Option<PathBuf> {
+    of_debian(name, name).await
+}
+
+/// A program of this machine; of this package of Debian's, where this is one and we are root.
+pub async fn of_debian(package: &str, name: &str) -> Option<PathBuf> {
     let installed = || {
         let path = env::var_os("PATH")?;
         env::split_paths(&path)
@@ -146,7 +151,7 @@ pub async fn debian(name: &str) -> Option<PathBuf> {
             .find(|file| file.is_file())
     };
     if installed().is_none() {
-        install(name).await;
+        install(package).await;
     }
     installed()
 }

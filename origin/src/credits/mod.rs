@@ -188,6 +188,15 @@ impl Ledger {
         ledger::balance(self.db.pool(), user, app, self.rules).await
     }
 
+    /// What somebody has, to another: the day's free credits come when they look themselves.
+    pub async fn look(&self, user: UserId) -> Result<Balance, Error> {
+        let rules = CreditsConfig {
+            credits_daily: Credits::ZERO,
+            ..self.rules
+        };
+        ledger::balance(self.db.pool(), user, None, rules).await
+    }
+
     /// Gives credits once for their reference.
     pub async fn grant(&self, grant: &Grant, clerk: Clerk<'_>) -> Result<Posted, Failure> {
         let (id, required) = (rim::new_id(), grant.amount.credits());

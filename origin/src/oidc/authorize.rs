@@ -79,7 +79,7 @@ pub async fn by_get(
     if wants_sign_in(&app, &asked, &browser, &query) {
         return Ok(sign_in(&app, &reader, &asked, &query, true));
     }
-    if asked.ask.consent {
+    if asked.ask.consent || !asked.client.is_assured(&asked.back.uri) {
         return Ok(consent(&app, &reader, &asked, &browser, &query));
     }
     answer(

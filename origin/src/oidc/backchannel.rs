@@ -2,13 +2,13 @@
 //! browser's session fills a queue in the database (the trigger `tell_clients`); this empties it. Several
 //! processes share it: each takes a notice with a lease, and forgets it once it has arrived.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use metrics::counter;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::ids::TokenId;
-use tokio::time::sleep;
+use tokio::{sync::Semaphore, time::sleep};
 use url::form_urlencoded;
 
 use crate::{app::App, rim};
@@ -20,6 +20,8 @@ use super::{
 
 /// How often the queue is looked at.
 const POLL: Duration = Duration::from_secs(1);
+/// How many are on their way at once: a client that does not answer holds up one of them, and nobody else.
+const AT_ONCE: usize = 16;
 /// How long a notice may be shown.
 const LIFETIME_SECS: i64 = 120;
 
@@ -38,10 +40,19 @@ struct Logout<'a> {
 
 /// Sends what is due, for as long as the process lives.
 pub async fn tell(app: App) {
-    loop {
-        match send_next(&app).await {
-            Ok(true) => {}
-            Ok(false) => sleep(POLL).await,
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        match store::claim_notice(app.db.pool()).await {
+            Ok(Some(notice)) => {
+                let app = app.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = deliver(&app, &notice).await {
+                        tracing::warn!(%error, "a logout notice that was sent is sent once more");
+                    }
+                    drop(place);
+                });
+            }
+            Ok(None) => sleep(POLL).await,
             Err(error) => {
                 tracing::warn!(%error, "the queue of logout notices cannot be reached");
                 sleep(POLL * 5).await;
@@ -52,25 +63,30 @@ pub async fn tell(app: App) {
 
 /// Takes the next notice and sends it; says whether there was one.
 pub async fn send_next(app: &App) -> sqlx::Result<bool> {
-    let Some(notice) = store::claim_notice(app.db.pool()).await? else {
-        return Ok(false);
-    };
+    let notice = store::claim_notice(app.db.pool()).await?;
+    if let Some(notice) = &notice {
+        deliver(app, notice).await?;
+    }
+    Ok(notice.is_some())
+}
+
+/// Sends a notice, and takes it out of the queue if it is over.
+async fn deliver(app: &App, notice: &Notice) -> sqlx::Result<()> {
     let (client, attempts) = (&notice.client, notice.attempts);
     let outcome = match &notice.to {
         _ if notice.is_over => "given_up",
         None => "no_client",
-        Some(_) => match send(app, &notice).await {
+        Some(_) => match send(app, notice).await {
             Ok(()) => "sent",
             Err(why) => {
                 counter!("tollgate_logout_notices_total", "outcome" => "failed").increment(1);
                 tracing::warn!(client, attempts, why, "a client did not hear of a sign-out");
-                return Ok(true);
+                return Ok(());
             }
         },
     };
     counter!("tollgate_logout_notices_total", "outcome" => outcome).increment(1);
-    store::forget_notice(app.db.pool(), notice.id).await?;
-    Ok(true)
+    store::forget_notice(app.db.pool(), notice.id).await
 }
 
 async fn send(app: &App, notice: &Notice) -> Result<(), String> {

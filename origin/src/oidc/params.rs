@@ -1,6 +1,8 @@
 //! Parameters of a request, of a query or a form. None may be there twice, and one without a value is
 //! not there (RFC 6749 §3.1).
 
+use std::collections::HashSet;
+
 use url::form_urlencoded;
 
 /// Longer ones are not read: they come back in URLs.
@@ -37,7 +39,9 @@ impl Params {
 
     /// Whether some name is there twice, known here or not.
     pub fn is_unclear(&self) -> bool {
-        self.0.iter().any(|(name, _)| self.one(name).is_err())
+        let mut names = HashSet::new();
+        let mut pairs = self.0.iter();
+        pairs.any(|(name, value)| !names.insert(name) || value.contains('\0'))
     }
 }
 
@@ -55,6 +59,12 @@ mod tests {
         assert_eq!(params.one("d"), Err(Unclear));
         assert_eq!(params.one("e"), Ok(Some("x y")));
         assert!(params.is_unclear());
-        assert!(!Params::parse(b"a=1&b=2").is_unclear());
+        for (text, is_unclear) in [("a=1&b=2", false), ("a=1&a=1", true), ("a=&b=%00", true)] {
+            assert_eq!(
+                Params::parse(text.as_bytes()).is_unclear(),
+                is_unclear,
+                "{text}"
+            );
+        }
     }
 }

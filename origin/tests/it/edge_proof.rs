@@ -59,6 +59,19 @@ async fn under_a_proof_the_edges_word_counts(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn where_the_operator_says_so_nothing_is_served_without_a_proof(db: PgPool) {
+    let origin = Origin::start_with(&db, &["--require-edge-proof=true"]).await;
+    let body = json!({"email": "ada@example.org", "password": PASSWORD});
+    for path in ["/api/v1/auth/register", LOGIN, "/nowhere"] {
+        let answer = origin.post(path, None, &body).await;
+        answer.is_problem(403, "EDGE_PROOF_INVALID");
+    }
+    assert_eq!(count(&db, "SELECT count(*) FROM auth.users").await, 0);
+    let answer = forwarded(&origin, "origin.example", key(), TimeDelta::zero()).await;
+    answer.is_problem(401, "INVALID_CREDENTIALS");
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn a_proof_that_does_not_hold_ends_the_request(db: PgPool) {
     let origin = Origin::start(&db).await;
     origin.register("ada@example.org").await;

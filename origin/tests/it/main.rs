@@ -32,6 +32,7 @@ mod moving_in;
 mod oidc_authorize;
 mod oidc_flow;
 mod oidc_grants;
+mod oidc_notices;
 mod oidc_session;
 mod oidc_token;
 mod openapi;

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use origin::{MIGRATOR, health};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sqlx::{PgPool, migrate::MigrateError};
+use sqlx::{AssertSqlSafe, PgPool, migrate::MigrateError};
 use tower::ServiceExt;
 use uuid::Uuid;
 
@@ -190,4 +190,54 @@ async fn a_ledger_with_entries_beside_its_transactions_is_taken_over(db: PgPool)
                  WHERE h.id <> t.id";
     assert_eq!(count(&db, apart).await, 0);
     assert_ledger_adds_up(&db).await;
+}
+
+/// As `deploy/` has it: who owns the schema, and runs each task of an operator, is no superuser.
+#[sqlx::test(migrations = false)]
+async fn the_owner_of_the_deployment_makes_the_schema_and_looks_after_it(db: PgPool) {
+    let options = (*db.connect_options()).clone();
+    let database = options.get_database().expect("a name").to_owned();
+    // Roles are the whole server's: one of this test's own.
+    let owner = format!("{database}_owner").to_lowercase();
+    let script = include_str!("../../../deploy/postgres/roles.sh");
+    let about_owner = |line: &&str| line.ends_with(';') && line.contains("tollgate_owner");
+    let statements: Vec<String> = script
+        .lines()
+        .filter(about_owner)
+        .map(|line| {
+            line.replace("tollgate_owner", &format!("\"{owner}\""))
+                .replace(":'owner'", "'a password'")
+                .replace(":\"database\"", &format!("\"{database}\""))
+        })
+        .collect();
+    assert_eq!(statements.len(), 3, "{statements:?}");
+    // Other databases of the server have made the roles of the schema, or this one has.
+    MIGRATOR.run(&db).await.expect("the roles");
+    let none = "DROP SCHEMA auth, credits CASCADE; DROP TABLE _sqlx_migrations";
+    sqlx::raw_sql(none).execute(&db).await.expect("no schema");
+    for statement in statements {
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(&db)
+            .await
+            .expect("the script's");
+    }
+    let theirs = PgPool::connect_with(options.username(&owner).password("a password"))
+        .await
+        .expect("a connection");
+    MIGRATOR.run(&theirs).await.expect("a schema");
+    let origin = Origin::start(&theirs).await;
+    let ada = origin.join("ada@example.org").await;
+    origin.spend(&ada, 1.0, None).await;
+    assert_ledger_adds_up(&theirs).await;
+    theirs.close().await;
+    for statement in [
+        format!("ALTER DATABASE \"{database}\" OWNER TO CURRENT_USER"),
+        format!("DROP OWNED BY \"{owner}\" CASCADE"),
+        format!("DROP ROLE \"{owner}\""),
+    ] {
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(&db)
+            .await
+            .expect("gone");
+    }
 }

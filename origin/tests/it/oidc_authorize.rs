@@ -190,10 +190,11 @@ async fn whatever_else_is_wrong_the_client_is_told(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "origin::MIGRATOR")]
-async fn a_native_app_chooses_its_port_and_a_confidential_one_may_do_without_pkce(db: PgPool) {
+async fn a_native_app_chooses_its_port_and_is_let_through_by_a_page_alone(db: PgPool) {
     let (origin, tab) = start(&db).await;
     let spec = Spec {
         public: true,
+        trusted: false,
         redirect_uris: vec![
             "http://127.0.0.1/cb".to_owned(),
             "org.example.app:/cb".to_owned(),
@@ -203,12 +204,26 @@ async fn a_native_app_chooses_its_port_and_a_confidential_one_may_do_without_pkc
     let native = Party::add(&db, "native", spec).await;
     for uri in ["http://127.0.0.1:49152/cb", "org.example.app:/cb"] {
         let fields = with(native.request(), "redirect_uri", Some(uri));
-        let code = native.code_for(&origin, &tab, &fields).await;
-        let exchange = with(native.exchange(&code), "client_secret", None);
-        let exchange = with(exchange, "redirect_uri", Some(uri));
-        let answer = token(&origin, &exchange).await;
-        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        // Each time: any program here could be the one that asks (RFC 8252 §8.6).
+        for _ in 0..2 {
+            let silent = with(fields.clone(), "prompt", Some("none"));
+            let refused = location(&authorize(&origin, Some(&tab), &silent).await);
+            let error = param(&refused, "error");
+            assert_eq!(error.as_deref(), Some("consent_required"));
+            let page = authorize(&origin, Some(&tab), &fields).await;
+            let url = location(&press(&origin, &tab, &page, "yes").await);
+            let code = param(&url, "code").expect("a code");
+            let exchange = with(native.exchange(&code), "client_secret", None);
+            let exchange = with(exchange, "redirect_uri", Some(uri));
+            let answer = token(&origin, &exchange).await;
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        }
     }
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_confidential_client_may_do_without_pkce(db: PgPool) {
+    let (origin, tab) = start(&db).await;
     let spec = Spec {
         without_pkce: true,
         ..Spec::default()

@@ -5,10 +5,11 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use crate::{
-    oidc_flow::{ADA, Tokens, authorize, is_refused, location, param, token},
+    batcher::until_true,
+    oidc_flow::{ADA, Tokens, authorize, is_refused, location, param, token, with},
     oidc_token::{refresh, start, userinfo},
     session_to_token::Tab,
-    support::text,
+    support::{count, text},
 };
 
 /// Each route that wants a person's token, as the edge has them.
@@ -108,4 +109,29 @@ async fn a_grant_ends_with_the_browsers_session_unless_it_is_for_later(db: PgPoo
     );
     let url = location(&authorize(&origin, Some(&last), &party.request()).await);
     assert_eq!((url.path(), param(&url, "code")), ("/sign-in", None));
+}
+
+/// Whoever has somebody's cookie asks for a grant for later while its owner ends everything.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn no_grant_is_opened_beside_the_end_of_everything(db: PgPool) {
+    let (origin, tab, party) = start(&db).await;
+    let mut ending = db.begin().await.expect("a transaction");
+    for statement in [
+        "SELECT FROM auth.users FOR NO KEY UPDATE",
+        "UPDATE auth.sessions SET revoked_at = now()",
+        "UPDATE auth.client_grants SET revoked_at = now()",
+    ] {
+        let done = sqlx::query(statement).execute(&mut *ending).await;
+        done.expect("what `end_everything` does");
+    }
+    let fields = with(party.request(), "scope", Some("openid offline_access"));
+    let (answer, ()) = tokio::join!(authorize(&origin, Some(&tab), &fields), async {
+        let waits = "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database()
+             AND wait_event_type = 'Lock' AND query LIKE '%open_grant%'";
+        until_true(&db, waits).await;
+        ending.commit().await.expect("an end");
+    });
+    assert_eq!(location(&answer).path(), "/sign-in");
+    let grants = "SELECT count(*) FROM auth.client_grants WHERE revoked_at IS NULL";
+    assert_eq!(count(&db, grants).await, 0);
 }

@@ -445,4 +445,33 @@ async fn a_new_secret_takes_the_place_of_the_old_one(db: PgPool) {
     assert_eq!(token(&origin, &fields).await.status, StatusCode::OK);
     oidc::disable(&mut connection, &id).await.expect("disabled");
     is_told_here(&authorize(&origin, Some(&tab), &party.request()).await);
+    oidc::rotate(&mut connection, &id, secret.hash())
+        .await
+        .expect("enabled");
+    party.code(&origin, &tab).await;
+}
+
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_client_without_a_secret_stays_disabled_when_it_is_to_get_one(db: PgPool) {
+    let (origin, tab, _) = start(&db).await;
+    let spec = Spec {
+        public: true,
+        ..Spec::default()
+    };
+    let party = Party::add(&db, "spa", spec).await;
+    party.code(&origin, &tab).await;
+    let mut connection = db.acquire().await.expect("a connection");
+    let id = |id: &str| shared::api::AppId::parse(id.to_owned()).expect("an id");
+    let hash = oidc::Secret::new().hash();
+    oidc::disable(&mut connection, &id("spa"))
+        .await
+        .expect("disabled");
+    for (name, why) in [
+        ("spa", r#"client "spa" has no secret"#),
+        ("none", r#"there is no client "none""#),
+    ] {
+        let refused = oidc::rotate(&mut connection, &id(name), hash).await;
+        assert_eq!(refused.map_err(|why| why.to_string()), Err(why.to_owned()));
+    }
+    is_told_here(&authorize(&origin, Some(&tab), &party.request()).await);
 }

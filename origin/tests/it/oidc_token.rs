@@ -198,6 +198,7 @@ async fn a_client_may_sign_who_it_is_once(db: PgPool) {
         ("sub", json!("rp")),
         ("aud", json!("https://evil.test")),
         ("aud", json!("rp")),
+        ("aud", json!([HOME, "https://evil.test"])),
         ("exp", json!(rim::now().timestamp() - 60)),
         ("exp", json!(rim::now().timestamp() + 3600)),
         ("jti", json!("")),

@@ -227,6 +227,20 @@ async fn an_admin_does_nothing_to_themselves_and_changes_nothing_late(db: PgPool
     assert_eq!(count(&db, active).await, 1);
 }
 
+/// Somebody is not there because an admin has looked at them.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_look_at_somebodys_credits_brings_them_no_credits_of_the_day(db: PgPool) {
+    let origin = Origin::start_with(&db, &["--credits-daily=5"]).await;
+    let (ada, mut admin) = scene(&origin, &db).await;
+    let of_days = "SELECT count(*) FROM credits.daily d JOIN auth.users u ON u.id = d.user_id
+         WHERE u.email = 'ada@example.org'";
+    let path = format!("{}/credits", user(&ada));
+    admin.look(&path).await.is(200);
+    assert_eq!(count(&db, of_days).await, 0);
+    origin.get("/api/v1/credits/balance", &ada.access).await;
+    assert_eq!(count(&db, of_days).await, 1);
+}
+
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn an_admin_gives_credits_and_gives_charges_back_once(db: PgPool) {
     let flags = ["--credits-signup-bonus=10", "--credits-daily=0"];

@@ -65,6 +65,9 @@ async fn who_is_told_to_stop_is_not_ready_and_serves_until_told_again(db: PgPool
     says(&ready, 200).await;
     terminate(&process).await;
     assert_eq!(says(&ready, 503).await["failing"][0], "stopping");
+    let numbers = reqwest::get(format!("http://127.0.0.1:{}/metrics", port + 1)).await;
+    let numbers = numbers.expect("an answer").text().await.expect("text");
+    assert!(numbers.contains("\ntollgate_ready 0\n"), "{numbers}");
     // A new connection, as any other client makes one.
     let keys = reqwest::get(format!("http://127.0.0.1:{port}/api/v1/auth/jwks"));
     assert_eq!(keys.await.expect("an answer").status().as_u16(), 200);

@@ -20,6 +20,7 @@ def wants(condition, what):
 
 
 used = set(re.findall(r"\$\{([A-Z_]+)", text))
+used |= {secret["environment"] for secret in compose["secrets"].values()}
 given = set(re.findall(r"^([A-Z_]+)=", (deploy / ".env.example").read_text(), re.M))
 wants(used == given, f"compose.yaml and .env.example differ in {sorted(used ^ given)}")
 wants(text.count("${") == text.count(":?}"), "a variable that may be left out")
@@ -48,9 +49,22 @@ for name, service in services.items():
     for port in service.get("ports", []):
         wants(name == "traefik" or port.startswith("127.0.0.1:"), f"{name} listens to the net")
 
-for setting in services["origin"]["environment"]:
-    wants(f"[env: {setting}" in help_text, f"the origin knows no {setting}")
-wants(services["origin"]["deploy"]["replicas"] == 2, "there are not two origins")
+    for network in service.get("networks", ["none"]):
+        wants(network in compose["networks"], f"{name}: no network {network}")
+    for secret in service.get("secrets", []):
+        wants(secret in compose["secrets"], f"{name}: no secret {secret}")
+
+origins = [name for name in services if name.startswith("origin-")]
+wants(len(origins) == 2, "there are not two origins")
+for origin in origins:
+    for setting in services[origin]["environment"]:
+        wants(f"[env: {setting}" in help_text, f"the origin knows no {setting}")
+balancer = yaml.safe_load((deploy / "traefik/origin.yml").read_text())["http"]["services"]["origin"]
+servers = [server["url"] for server in balancer["loadBalancer"]["servers"]]
+wants(servers == [f"http://{origin}:3001" for origin in origins], f"Traefik sends to {servers}")
+scraped = yaml.safe_load((deploy / "prometheus/prometheus.yml").read_text())["scrape_configs"][0]
+targets = scraped["static_configs"][0]["targets"]
+wants(targets == [f"{origin}:3002" for origin in origins], f"Prometheus asks {targets}")
 
 for file in deploy.rglob("*.yml"):
     wants(yaml.safe_load(file.read_text()), f"{file} says nothing")

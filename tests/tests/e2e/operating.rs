@@ -55,6 +55,7 @@ async fn the_dashboard_and_the_alerts_read_numbers_that_there_are() -> Result<()
     let _ = out.ok();
     ada.refusal().await?;
     let told = numbers().await?;
+    assert!(value(&told, "tollgate_ready", &[]) >= 1.0);
     // A histogram is several series.
     let told: BTreeSet<&str> = names(&told).into_iter().chain(LATE).collect();
     for file in [
@@ -132,6 +133,21 @@ async fn what_the_deployment_names_is_there_by_python() -> Result<()> {
         .await?;
     let said = String::from_utf8_lossy(&checked.stdout);
     assert!(checked.status.success(), "{said}{checked:?}");
+    Ok(())
+}
+
+/// By Prometheus' own reader of rules, on series that are made up.
+#[tokio::test]
+async fn each_alert_rings_when_it_should_by_promtool() -> Result<()> {
+    let promtool = env::var("PROMTOOL")?;
+    for (what, file) in [
+        (["check", "rules"], "deploy/prometheus/alerts.yml"),
+        (["test", "rules"], "tests/tests/e2e/alerts.yml"),
+    ] {
+        let mut tool = Command::new(&promtool);
+        let said = tool.args(what).arg(root().join(file)).output().await?;
+        assert!(said.status.success(), "{said:?}");
+    }
     Ok(())
 }
 

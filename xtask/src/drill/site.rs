@@ -1,4 +1,5 @@
-//! Where it happens: two origins behind a balancer, on a Postgres that waits for the disk, with a Redis.
+//! Where it happens: two origins behind a balancer, on a Postgres that waits for the disk and has a pooler before
+//! it, with a Redis.
 
 use std::{
     fs::{self, Permissions},
@@ -16,7 +17,7 @@ use super::{CALM, load::BONUS, slow::Slow};
 use crate::{
     balancer,
     children::Child,
-    origin,
+    origin, pooler,
     postgres::{self, Cluster, Durability},
     redis,
     secrets::Secrets,
@@ -46,6 +47,8 @@ pub struct Site {
     pub sealing: Option<String>,
     ports: [u16; ORIGINS],
     redis_port: u16,
+    pooler_url: String,
+    pooler: Option<Child>,
     postgres: Option<Child>,
     redis: Option<Child>,
     balancer: Option<Child>,
@@ -80,6 +83,8 @@ impl Site {
             sealing: None,
             ports: [first, second],
             redis_port,
+            pooler_url: String::new(),
+            pooler: None,
             postgres: None,
             redis: None,
             balancer: None,
@@ -92,6 +97,7 @@ impl Site {
     /// Starts all of it; returns when it serves.
     pub async fn start(&mut self) -> Result<()> {
         self.start_postgres().await?;
+        self.start_pooler().await?;
         self.start_redis().await?;
         for at in 0..ORIGINS {
             self.start_origin(at).await?;
@@ -116,6 +122,20 @@ impl Site {
     pub async fn start_postgres(&mut self) -> Result<()> {
         self.postgres = Some(self.cluster.start().await?);
         Ok(())
+    }
+
+    async fn start_pooler(&mut self) -> Result<()> {
+        let started = pooler::start(self.data(), &self.database_url()?).await?;
+        let (pooler, place) = started.context("a drill needs pgbouncer")?;
+        self.pooler_url = format!("postgres://{}@{place}/postgres", pooler::USER);
+        self.pooler = Some(pooler);
+        Ok(())
+    }
+
+    /// By the way that can be slow.
+    fn database_url(&self) -> Result<String> {
+        let password = self.secrets.get("POSTGRES_PASSWORD")?;
+        Ok(postgres::url(password, self.slow.port))
     }
 
     /// Ends Postgres by a signal: SIGINT is a restart's, SIGQUIT is a crash.
@@ -155,7 +175,7 @@ impl Site {
     /// Starts an origin; returns when it is ready.
     pub async fn start_origin(&mut self, at: usize) -> Result<()> {
         let port = self.ports[at];
-        let database = postgres::url(self.secrets.get("POSTGRES_PASSWORD")?, self.slow.port);
+        let database = self.database_url()?;
         let mut command = origin::Origin {
             program: &tools::origin_program(),
             port,
@@ -171,6 +191,7 @@ impl Site {
             .env("ARGON2_PASSES", "1")
             .env("CREDITS_SIGNUP_BONUS", BONUS.to_string())
             .env("CREDITS_DAILY", "0")
+            .env("DATABASE_POOLER_URL", &self.pooler_url)
             // Four looks of the balancer.
             .env("SHUTDOWN_DELAY", "2s")
             .env(

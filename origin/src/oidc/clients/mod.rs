@@ -137,6 +137,11 @@ impl Client {
             .any(|known| redirect::is_same(known, uri))
     }
 
+    /// Whether it is this client that hears an answer there, and no other program that says so.
+    pub fn is_assured(&self, uri: &str) -> bool {
+        self.method != Method::None || redirect::is_assured(uri)
+    }
+
     /// Whether people may be sent there when they have signed out.
     pub fn leaves_to(&self, uri: &str) -> bool {
         self.post_logout_redirect_uris

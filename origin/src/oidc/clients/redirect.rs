@@ -57,6 +57,12 @@ pub fn registrable(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// Whether what comes back there comes to whom it is meant for: a server by its name. A port of this machine
+/// and a scheme of an app's own belong to whichever program takes them (RFC 8252 §8.6).
+pub fn is_assured(uri: &str) -> bool {
+    uri.starts_with("https://")
+}
+
 /// One that a server is asked at: https, or http on this machine.
 pub fn web(text: &str) -> Result<String, &'static str> {
     let uri = registrable(text)?;

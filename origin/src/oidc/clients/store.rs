@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use crate::db::Pool;
 
-use super::{Alg, Client, Error, GrantType, Method};
+use super::{Alg, Client, Error, GrantType, Method, redirect};
 
 /// The client of this id, unless it is disabled.
 pub async fn by_id(db: &Pool, id: &str) -> sqlx::Result<Option<Client>> {
@@ -80,6 +80,15 @@ impl NewClient<'_> {
                     "the key set must have public keys alone",
                 ));
             }
+        }
+        let is_assured = self
+            .redirect_uris
+            .iter()
+            .all(|uri| redirect::is_assured(uri));
+        if self.public && self.trusted && !is_assured {
+            return Err(Error::Contradiction(
+                "a public client without an https:// address is never trusted: any program can say it is it",
+            ));
         }
         let is_for_itself = self.grant_types.contains(&GrantType::Itself);
         match (self.public, &self.jwks) {
@@ -168,19 +177,22 @@ pub async fn all(db: &mut PgConnection) -> sqlx::Result<Vec<Listed>> {
 /// Puts another secret in the place of a client's, which is worth nothing from now on. A disabled
 /// client is enabled by it.
 pub async fn rotate(db: &mut PgConnection, id: &AppId, secret_hash: [u8; 32]) -> Result<(), Error> {
-    let known = sqlx::query_scalar!(
-        "UPDATE auth.clients SET
-             secret_hash = CASE WHEN auth_method = 'client_secret' THEN $2::bytea END, disabled_at = NULL
-         WHERE id = $1 RETURNING auth_method",
+    let done = sqlx::query!(
+        "UPDATE auth.clients SET secret_hash = $2, disabled_at = NULL
+         WHERE id = $1 AND auth_method = 'client_secret'",
         id.as_str(),
         &secret_hash
     )
-    .fetch_optional(db)
+    .execute(&mut *db)
     .await?;
-    match known.as_deref() {
-        Some("client_secret") => Ok(()),
-        Some(_) => Err(Error::NoSecret(id.as_str().to_owned())),
-        None => Err(Error::Unknown(id.as_str().to_owned())),
+    if done.rows_affected() == 1 {
+        return Ok(());
+    }
+    let id = id.as_str().to_owned();
+    let known = sqlx::query_scalar!("SELECT 1 FROM auth.clients WHERE id = $1", id);
+    match known.fetch_optional(db).await? {
+        Some(_) => Err(Error::NoSecret(id)),
+        None => Err(Error::Unknown(id)),
     }
 }
 

@@ -76,7 +76,7 @@ async fn page(
     };
     let account = accounts::own(&mut transaction).await?;
     transaction.commit().await?;
-    let balance = app.ledger.balance(user, None).await?;
+    let balance = app.ledger.look(user).await?;
     let words = &browser.words.admin;
     let mut history = history(browser, &path(user), lines.next, before);
     let items = lines.transactions.iter();
