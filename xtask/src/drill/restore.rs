@@ -83,6 +83,7 @@ async fn go_back(site: &mut Site) -> Result<String> {
     for at in 0..ORIGINS {
         site.start_origin(at).await?;
     }
+    site.serves().await?;
     let took = begun.elapsed();
     let after: i64 = sqlx::query_scalar("SELECT count(*) FROM credits.transactions")
         .fetch_one(&mut owner)

@@ -108,6 +108,13 @@ impl Site {
         Ok(())
     }
 
+    /// Returns when the balancer has found an origin that serves.
+    pub async fn serves(&mut self) -> Result<()> {
+        let keys = format!("{}/api/v1/auth/jwks", self.base);
+        let balancer = self.balancer.as_mut().context("the balancer runs")?;
+        balancer.answers(&keys).await
+    }
+
     /// The folder of all that it keeps.
     pub fn data(&self) -> &Path {
         self.data.path()
