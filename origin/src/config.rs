@@ -109,8 +109,8 @@ pub struct Config {
     /// Shared with the edge, which proves with it whom it speaks for: 32 bytes in base64.
     #[arg(long, env, hide_env_values = true, value_parser = secret("32 bytes in base64", |text| key(text).map(ProofKey::new)))]
     pub edge_proof_key: ProofKey,
-    /// Whether requests are served only under the edge's proof: where others reach the origin too, they would
-    /// pass by the edge's quotas.
+    /// Whether all but the key set is served only under the edge's proof: where others reach the origin too, they
+    /// would pass by the edge's quotas.
     #[arg(long, env, default_value = "false", action = clap::ArgAction::Set)]
     pub require_edge_proof: bool,
 

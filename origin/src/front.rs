@@ -14,6 +14,7 @@ use axum::{
     response::Response,
 };
 use chrono::{DateTime, Utc};
+use metrics::counter;
 use shared::{
     problem::{self, Problem},
     proof::{self, NoProof, ProofKey, Purpose},
@@ -28,6 +29,8 @@ use crate::{
 
 /// No answer takes longer, and no wait in it either.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// Where edges fetch it.
+const KEY_SET: &str = "/api/v1/auth/jwks";
 const MAX_AGENT_CHARS: usize = 400;
 
 /// Who is asking, as far as the connection and the edge say.
@@ -130,14 +133,16 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
 /// The client's address and the request's id, if the edge vouches for them.
 type Word = Option<(Option<IpAddr>, String)>;
 
-/// The request with the edge's word for it. What is internal is opened by nothing else, and nothing is where
-/// the operator says so.
+/// The request with the edge's word for it. What is internal is opened by nothing else; where the operator
+/// says so, nothing is but the key set, which anybody may have and an edge needs to be told of in any case.
 async fn vouch(app: &App, request: Request) -> (Request, Result<Word, Error>) {
     let key = &app.config.edge_proof_key;
     if !proof::is_internal(request.uri().path()) {
         let word = vouched(&request, Purpose::Forward, key, rim::now());
+        let insists = app.config.require_edge_proof;
+        let is_key_set = request.uri().path() == KEY_SET;
         let word = word.and_then(|word| match word {
-            None if app.config.require_edge_proof => Err(NoProof::Missing.into()),
+            None if insists && !is_key_set => Err(NoProof::Missing.into()),
             word => Ok(word),
         });
         return (request, word);
@@ -184,7 +189,12 @@ fn vouched(
         email: text(proof::EMAIL),
         request_id: text(proof::REQUEST_ID),
     };
-    key.check(&parts, proof, now)?;
+    key.check(&parts, proof, now).inspect_err(|why| {
+        // The edge's own, and so one of the two clocks is wrong: anybody can send what is no proof at all.
+        if *why == NoProof::Stale && key.proven_at(&parts, proof).is_ok() {
+            counter!("tollgate_edge_proofs_stale_total").increment(1);
+        }
+    })?;
     Ok(Some((
         parts.address.parse().ok(),
         parts.request_id.to_owned(),

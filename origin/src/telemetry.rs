@@ -21,7 +21,8 @@ const SECONDS: [f64; 11] = [
 ];
 
 /// What is nought until it happens: an alert that looks for a change finds one the first time.
-const NOUGHT: [&str; 5] = [
+const NOUGHT: [&str; 6] = [
+    "tollgate_edge_proofs_stale_total",
     "tollgate_ledger_refused_total",
     "tollgate_ledger_split_batches_total",
     "tollgate_ledger_unclear_batches_total",

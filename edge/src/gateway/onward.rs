@@ -42,6 +42,8 @@ const DROPPED: [&str; 20] = [
     "x-rewrite-url",
 ];
 
+const TRACEPARENT: &str = "traceparent";
+
 /// Somebody behind the edge, as this request reaches them.
 struct Behind<'a> {
     /// Scheme and authority.
@@ -85,9 +87,12 @@ impl Gateway {
                     key: &self.config.proof_key,
                 };
                 let names = host.header_names();
-                let dropped = names.lines().filter(|name| is_reserved(name));
-                let trace = begun_trace(&names, &request_id).into_iter().collect();
-                (behind, dropped.map(str::to_owned).collect(), trace)
+                let trace = begun_trace(host, &names, &request_id);
+                let dropped = names
+                    .lines()
+                    .filter(|&name| is_reserved(name) || (trace.is_some() && name == TRACEPARENT));
+                let dropped = dropped.map(str::to_owned).collect();
+                (behind, dropped, trace.into_iter().collect())
             }
         };
         let settlement = match (route.price(&head.method), caller) {
@@ -208,6 +213,7 @@ fn passed_on<H: Host>(
     };
     let hops: Vec<&str> = named_by_connection.split(',').map(str::trim).collect();
     let mut headers: Headers = vec![("x-forwarded-for", head.address.to_string().into())];
+    let trace = begun_trace(host, &names, request_id);
     let cookies = if has("cookie") {
         host.header("cookie")
     } else {
@@ -222,6 +228,7 @@ fn passed_on<H: Host>(
             // These go on as we have them.
             || name == "cookie"
             || name == "via"
+            || (trace.is_some() && name == TRACEPARENT)
             // A protocol that the connection is to become is the next one's to agree to.
             || (name != "upgrade" && hops.contains(&name))
             || (name == "authorization" && !keeps_authorization)
@@ -235,7 +242,7 @@ fn passed_on<H: Host>(
         format!("{via}, 1.1 tollgate").into()
     });
     headers.push(("via", via));
-    headers.extend(begun_trace(&names, request_id));
+    headers.extend(trace);
     (dropped, headers)
 }
 
@@ -256,17 +263,44 @@ fn without_ours(cookies: &str) -> Vec<&str> {
 
 /// The begin of a trace, where a request with headers of these names is in none; named by the request's id,
 /// which is random. W3C Trace Context §3.2.
-fn begun_trace(names: &str, request_id: &str) -> Option<(&'static str, Cow<'static, str>)> {
-    if names.lines().any(|name| name == "traceparent") {
-        return None;
+fn begun_trace<H: Host>(
+    host: &H,
+    names: &str,
+    request_id: &str,
+) -> Option<(&'static str, Cow<'static, str>)> {
+    let is_in_one = names.lines().any(|name| name == TRACEPARENT)
+        && host.header(TRACEPARENT).is_some_and(|text| is_trace(&text));
+    (!is_in_one).then(|| (TRACEPARENT, new_trace(request_id).into()))
+}
+
+/// Whether a text says which trace a request is in, in a version that is or may come (W3C Trace Context §3.2.2).
+fn is_trace(text: &str) -> bool {
+    let is_hex = |part: &str, digits| {
+        let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        part.len() == digits && part.bytes().all(is_digit)
+    };
+    let is_id = |part, digits| is_hex(part, digits) && part.bytes().any(|byte| byte != b'0');
+    let parts: Vec<&str> = text.splitn(5, '-').collect();
+    match parts.as_slice() {
+        [version, trace, parent, flags, more @ ..] => {
+            let may_be = *version != "ff" && (more.is_empty() || *version != "00");
+            may_be
+                && is_hex(version, 2)
+                && is_id(trace, 32)
+                && is_id(parent, 16)
+                && is_hex(flags, 2)
+        }
+        _ => false,
     }
+}
+
+fn new_trace(request_id: &str) -> String {
     let digits = request_id
         .bytes()
         .filter(u8::is_ascii_hexdigit)
         .map(char::from);
     let id: String = digits.chain(std::iter::repeat('0')).take(32).collect();
-    let parent = format!("00-{id}-{}-01", &id[..16]);
-    Some(("traceparent", parent.into()))
+    format!("00-{id}-{}-01", &id[..16])
 }
 
 /// Refuses a body by what the request says of it. One that is too large, since whoever is behind would close
@@ -349,14 +383,32 @@ mod tests {
 
     #[test]
     fn a_trace_is_begun_in_its_form() {
-        let begun = |names, id| begun_trace(names, id).map(|(_, trace)| trace);
-        let trace = begun("accept\nhost", "018f5e2a-7b1c-4d3e-8f90-a1b2c3d4e5f6");
+        let trace = new_trace("018f5e2a-7b1c-4d3e-8f90-a1b2c3d4e5f6");
         assert_eq!(
-            trace.as_deref(),
-            Some("00-018f5e2a7b1c4d3e8f90a1b2c3d4e5f6-018f5e2a7b1c4d3e-01")
+            trace,
+            "00-018f5e2a7b1c4d3e8f90a1b2c3d4e5f6-018f5e2a7b1c4d3e-01"
         );
-        let short = begun("", "request-1").expect("a trace");
-        assert_eq!(Some(short.len()), trace.map(|trace| trace.len()));
-        assert_eq!(begun("accept\ntraceparent", "request-1"), None);
+        assert_eq!(new_trace("request-1").len(), trace.len());
+    }
+
+    #[test]
+    fn what_is_no_trace_is_told_from_one() {
+        let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let all = |version: &str, more: &str| format!("{version}-{trace}-{parent}-01{more}");
+        assert!(is_trace(&all("00", "")) && is_trace(&all("01", "-more")));
+        for bad in [
+            String::new(),
+            "made up".to_owned(),
+            all("ff", ""),
+            all("0", ""),
+            all("00", "-more"),
+            all("00", "é"),
+            all("00", "").to_uppercase(),
+            format!("00-{}-{parent}-01", "0".repeat(32)),
+            format!("00-{trace}-{}-01", "0".repeat(16)),
+            format!("00-{trace}-{parent}"),
+        ] {
+            assert!(!is_trace(&bad), "{bad}");
+        }
     }
 }

@@ -20,7 +20,8 @@ use super::{
 
 /// How often the queue is looked at.
 const POLL: Duration = Duration::from_secs(1);
-/// How many are on their way at once: a client that does not answer holds up one of them, and nobody else.
+/// How many are on their way at once. A client that does not answer has four of them at the most
+/// (`claim_logout_notice`).
 const AT_ONCE: usize = 16;
 /// How long a notice may be shown.
 const LIFETIME_SECS: i64 = 120;

@@ -67,6 +67,9 @@ async fn where_the_operator_says_so_nothing_is_served_without_a_proof(db: PgPool
         answer.is_problem(403, "EDGE_PROOF_INVALID");
     }
     assert_eq!(count(&db, "SELECT count(*) FROM auth.users").await, 0);
+    let keys = Request::get("/api/v1/auth/jwks").body(Body::empty());
+    let keys = origin.send(keys.expect("a request")).await;
+    assert_eq!(keys.status, 200, "an edge needs them: {keys:?}");
     let answer = forwarded(&origin, "origin.example", key(), TimeDelta::zero()).await;
     answer.is_problem(401, "INVALID_CREDENTIALS");
 }

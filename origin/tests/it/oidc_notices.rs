@@ -76,13 +76,14 @@ async fn a_client_that_does_not_answer_holds_up_no_other(db: PgPool) {
     telling.abort();
 }
 
+/// What was not heard, and is to be sent again later, keeps the rest of the same client's back.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
-async fn who_was_never_told_comes_before_who_did_not_hear(db: PgPool) {
+async fn many_notices_to_a_client_that_does_not_hear_come_after_those_to_others(db: PgPool) {
     let (origin, [_one, two]) = scene(&db, "one").await;
-    sqlx::query("UPDATE auth.logout_notices SET attempts = 3 WHERE client_id = 'one'")
-        .execute(&db)
-        .await
-        .expect("a notice");
+    let many = "INSERT INTO auth.logout_notices (client_id, user_id, session_id, attempts, due_at)
+        SELECT client_id, user_id, session_id, 1, now() + interval '30 seconds'
+        FROM auth.logout_notices, generate_series(1, 4) WHERE client_id = 'one'";
+    sqlx::query(many).execute(&db).await.expect("notices");
     tokio::select! {
         told = oidc::send_next(&origin.app) => panic!("the other one was told: {told:?}"),
         _ = hears(&two) => {}

@@ -59,7 +59,9 @@ wants(len(origins) == 2, "there are not two origins")
 for origin in origins:
     for setting in services[origin]["environment"]:
         wants(f"[env: {setting}" in help_text, f"the origin knows no {setting}")
-balancer = yaml.safe_load((deploy / "traefik/origin.yml").read_text())["http"]["services"]["origin"]
+template = (deploy / "traefik/origin.yml").read_text()
+wants(re.findall(r"\{\{.*?\}\}", template) == ['{{ env "ORIGIN_HOST" }}'], "Traefik fills in something else")
+balancer = yaml.safe_load(template)["http"]["services"]["origin"]
 servers = [server["url"] for server in balancer["loadBalancer"]["servers"]]
 wants(servers == [f"http://{origin}:3001" for origin in origins], f"Traefik sends to {servers}")
 scraped = yaml.safe_load((deploy / "prometheus/prometheus.yml").read_text())["scrape_configs"][0]

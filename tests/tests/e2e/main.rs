@@ -2,8 +2,8 @@
 //!
 //! `tour`, `identity`, `mail`, `devices`, `moving_in`, `outside`, `purchases`, `revocations`, `schema` and
 //! `bad_input` go through the whole stack, under `wrangler dev` and with a real origin. The others start
-//! a worker of their own: `bursts`, `guessing` and `rotation` in front of a real origin as well, the rest
-//! in front of one that they look into.
+//! a worker of their own: `bursts`, `guessing`, `insisting` and `rotation` in front of a real origin as well, the
+//! rest in front of one that they look into.
 
 mod bad_input;
 mod bursts;
@@ -14,6 +14,7 @@ mod forwarding;
 mod guessing;
 mod hostile_tokens;
 mod identity;
+mod insisting;
 mod keys;
 mod limits;
 mod mail;

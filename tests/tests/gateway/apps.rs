@@ -183,6 +183,17 @@ impl Rig {
         );
         assert!(!seen.headers.contains_key("cookie"), "{seen:?}");
         is_proven(&seen, "GET", None);
+
+        // What is no trace gives way to one.
+        let request = Request::get("/notes").header("traceparent", "00-made-up-01");
+        self.ask_bare(request, "").await?;
+        let seen = only(&self.app)?;
+        let traces: Vec<_> = seen.headers.get_all("traceparent").iter().collect();
+        let [trace] = traces.as_slice() else {
+            panic!("one trace: {seen:?}");
+        };
+        let parts = trace.to_str()?.split('-').map(str::len);
+        assert_eq!(parts.collect::<Vec<_>>(), [2, 32, 16, 2]);
         Ok(())
     }
 

@@ -66,7 +66,7 @@ async fn an_app_is_refused_allowed_and_loses_access_in_a_browser() -> Result<()>
         format!("http://127.0.0.1:{port}/back"),
     );
     let to = "http://127.0.0.1/back";
-    operate(&["clients", "add", &name, "--public", "--redirect-uri", to]).await?;
+    operate(&["clients", "add", &name, "--redirect-uri", to]).await?;
     let mut url: Url = Client::of_stack().url("/oauth2/authorize").parse()?;
     url.query_pairs_mut().extend_pairs([
         ("client_id", name.as_str()),

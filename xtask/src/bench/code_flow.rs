@@ -12,7 +12,7 @@ use super::load::{Connection, get};
 use crate::tools;
 
 const CLIENT: &str = "bench";
-const BACK: &str = "http%3A%2F%2F127.0.0.1%2Fback";
+const BACK: &str = "https%3A%2F%2Fbench.example%2Fback";
 const VERIFIER: &str = "a-verifier-of-forty-three-letters-or-of-more";
 /// On two processors.
 pub const LEAST_A_SECOND: f64 = 150.0;
@@ -22,7 +22,7 @@ pub async fn register(program: &Path, database_url: &str) -> Result<()> {
     let mut command = Command::new(program);
     command
         .args(["clients", "add", CLIENT, "--public", "--trusted"])
-        .args(["--redirect-uri", "http://127.0.0.1/back"])
+        .args(["--redirect-uri", "https://bench.example/back"])
         .env("DATABASE_URL", database_url);
     tools::output(&mut command).await.map(drop)
 }
