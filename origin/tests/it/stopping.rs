@@ -1,7 +1,10 @@
-//! What a process does that is told to stop.
+//! What a process tells of itself while it stops, and while its database hangs.
 
 use std::{process::Stdio, time::Duration};
 
+use axum::{body::Body, http::Request};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use origin::{health, telemetry};
 use serde_json::Value;
 use sqlx::{ConnectOptions, PgPool};
 use tests::free_ports;
@@ -9,8 +12,12 @@ use tokio::{
     process::{Child, Command},
     time::{sleep, timeout},
 };
+use tower::ServiceExt;
 
-use crate::support::SECRET;
+use crate::{
+    batcher::until_true,
+    support::{Origin, SECRET},
+};
 
 /// For hanging.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -55,6 +62,30 @@ async fn says(url: &str, status: u16) -> Value {
         }
     };
     timeout(WITHIN, said).await.expect("it says so in time")
+}
+
+/// Numbers are looked at most when the database hangs.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn numbers_do_not_wait_for_a_database_that_hangs(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let mut holds = db.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *holds)
+        .await
+        .expect("a lock");
+    let ask = |path: &str| Request::get(path).body(Body::empty()).expect("a request");
+    // It waits for as long as Postgres lets a statement run.
+    let probe = health::router(origin.app.clone()).oneshot(ask("/health/ready"));
+    let probe = tokio::spawn(probe);
+    let waits = "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database()
+         AND wait_event_type = 'Lock' AND query LIKE '%_sqlx_migrations%'";
+    until_true(&db, waits).await;
+    let numbers = PrometheusBuilder::new().build_recorder().handle();
+    let numbers = telemetry::router(origin.app.clone(), numbers).oneshot(ask("/metrics"));
+    tokio::select! {
+        told = numbers => assert_eq!(told.expect("infallible").status(), 200),
+        probed = probe => panic!("the probe ended first: {probed:?}"),
+    }
 }
 
 #[sqlx::test(migrator = "origin::MIGRATOR")]
