@@ -45,10 +45,7 @@ pub async fn tend_apps(database: &Database, task: AppsTask, tell: Tell) -> anyho
         }
         AppsTask::Disable { id } => {
             apps::disable(&mut db, &id).await?;
-            tell.tell(
-                &json!({"appId": id.as_str()}),
-                [format!("{} is disabled.", id.as_str())],
-            )
+            tell_disabled("appId", &id, tell)
         }
         AppsTask::List => list_apps(&mut db, tell).await,
     }
@@ -92,6 +89,11 @@ async fn list_apps(db: &mut PgConnection, tell: Tell) -> anyhow::Result<()> {
     tell.tell(&values, lines)
 }
 
+fn tell_disabled(field: &str, id: &AppId, tell: Tell) -> anyhow::Result<()> {
+    let id = id.as_str();
+    tell.tell(&json!({ field: id }), [format!("{id} is disabled.")])
+}
+
 const fn disabled(is_so: bool) -> &'static str {
     if is_so { "  disabled" } else { "" }
 }
@@ -120,10 +122,7 @@ pub async fn tend_clients(
         }
         ClientsTask::Disable { id } => {
             oidc::disable(&mut db, &id).await?;
-            tell.tell(
-                &json!({"clientId": id.as_str()}),
-                [format!("{} is disabled.", id.as_str())],
-            )
+            tell_disabled("clientId", &id, tell)
         }
         ClientsTask::List => list_clients(&mut db, tell).await,
     }
