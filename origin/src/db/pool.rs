@@ -30,7 +30,7 @@ impl Pool {
 
     /// Begins a transaction.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
-        self.connections.begin().await
+        self.begin_by(None).await
     }
 
     /// Begins one by this statement.
@@ -38,7 +38,20 @@ impl Pool {
         &self,
         statement: impl SqlSafeStr,
     ) -> Result<Transaction<'static, Postgres>, Error> {
-        self.connections.begin_with(statement).await
+        self.begin_by(Some(statement.into_sql_str())).await
+    }
+
+    /// Goes on when the caller is gone, until the transaction is known to be open and is rolled back. sqlx
+    /// (0.9.0, its issue 4393) forgets one whose beginning was sent and not waited for: the connection's
+    /// next user would write into it, and be told of success, without anybody to commit that.
+    async fn begin_by(
+        &self,
+        statement: Option<SqlStr>,
+    ) -> Result<Transaction<'static, Postgres>, Error> {
+        let connection = self.connections.acquire().await?;
+        tokio::spawn(Transaction::begin(connection, statement))
+            .await
+            .unwrap_or(Err(Error::WorkerCrashed))
     }
 
     /// How many connections there are.
@@ -87,9 +100,9 @@ impl<'p> Executor<'p> for &'_ Pool {
         if !self.is_lent {
             return (&self.connections).fetch_many(query);
         }
-        let connections = self.connections.clone();
+        let pool = self.clone();
         let whole = async move {
-            let mut transaction = connections.begin().await?;
+            let mut transaction = pool.begin().await?;
             let steps = (&mut *transaction).fetch_many(Once(query));
             let steps: Vec<_> = steps.try_collect().await?;
             transaction.commit().await?;
@@ -106,9 +119,9 @@ impl<'p> Executor<'p> for &'_ Pool {
         if !self.is_lent {
             return (&self.connections).fetch_optional(query);
         }
-        let connections = self.connections.clone();
+        let pool = self.clone();
         let whole = async move {
-            let mut transaction = connections.begin().await?;
+            let mut transaction = pool.begin().await?;
             let row = (&mut *transaction).fetch_optional(Once(query)).await?;
             transaction.commit().await?;
             Ok(row)

@@ -15,6 +15,7 @@ mod edge_proof;
 mod floods;
 mod forgery;
 mod get_session;
+mod giving_up;
 mod guessing;
 mod holds;
 mod keys;
