@@ -153,7 +153,16 @@ async fn run(rig: &mut Rig, rng: &mut Rng, length: Duration) -> Result<()> {
     let short_holds_end = Instant::now() + SHORT_HOLD;
     rig.settle().await?;
     sleep_until(short_holds_end).await;
-    let differences = differences(&api, bonus, &records).await?;
+    let mut differences = differences(&api, bonus, &records).await?;
+    let left_open = rig.left_open()?;
+    if left_open > 0 {
+        differences.push(Difference {
+            fault: Fault::Wrong,
+            what: format!(
+                "a transaction was left open {left_open} times, with others writing in it"
+            ),
+        });
+    }
     tell_summary(&api, &records, &differences);
     say(rig.verify().await?.trim_end());
     ensure!(

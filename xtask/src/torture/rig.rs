@@ -230,6 +230,21 @@ impl Rig {
         self.operate(&["ledger", "verify"]).await
     }
 
+    /// How often Postgres saw a transaction begin on a connection on which another was left open.
+    pub fn left_open(&self) -> Result<usize> {
+        let mut times = 0;
+        for log in fs::read_dir(self.data_dir.join("logs"))? {
+            let log = log?;
+            if log.file_name().to_string_lossy().starts_with("postgres") {
+                let text = fs::read(log.path())?;
+                times += String::from_utf8_lossy(&text)
+                    .matches("there is already a transaction in progress")
+                    .count();
+            }
+        }
+        Ok(times)
+    }
+
     /// Offers the package that people buy.
     pub async fn offer(&self) -> Result<()> {
         let credits = format!("--credits={}.{:03}", BOUGHT / 1_000, BOUGHT % 1_000);
