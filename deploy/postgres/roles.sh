@@ -11,4 +11,5 @@ GRANT tollgate_app, tollgate_definer TO tollgate_owner WITH ADMIN OPTION;
 ALTER DATABASE :"database" OWNER TO tollgate_owner;
 CREATE ROLE tollgate_pool LOGIN PASSWORD :'pooler' IN ROLE tollgate_app;
 ALTER ROLE tollgate_pool SET statement_timeout = '8s';
+ALTER ROLE tollgate_pool SET idle_in_transaction_session_timeout = '20s';
 SQL

@@ -21,7 +21,7 @@ use crate::{
     config::{Config, Key},
     cookies,
     credits::{self, Ledger},
-    db::Db,
+    db::{self, Db},
     error::Error,
     export, forgery, front,
     keys::{self, Keys, RELOAD_SECS},
@@ -138,7 +138,7 @@ impl App {
         let mut ticks = tokio::time::interval(Duration::from_hours(1));
         loop {
             ticks.tick().await;
-            if let Err(error) = accounts::sweep(self.db.pool()).await {
+            if let Err(error) = db::turn(accounts::sweep(self.db.pool())).await {
                 tracing::warn!(%error, "old failures stay until the next sweep");
             }
         }
@@ -149,7 +149,8 @@ impl App {
         let mut ticks = tokio::time::interval(Duration::from_secs(RELOAD_SECS.into()));
         loop {
             ticks.tick().await;
-            if let Err(error) = self.keys.reload(self.db.pool(), rim::now()).await {
+            let reload = self.keys.reload(self.db.pool(), rim::now());
+            if let Err(error) = db::turn(reload).await {
                 tracing::warn!(%error, "the signing keys stay as they were");
             }
         }

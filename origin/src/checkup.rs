@@ -86,7 +86,7 @@ async fn pooled(db: &Db) -> Result<&'static str, String> {
         Pooled { is_more: true, .. } => {
             Err("its role may do more than tollgate_app: it must be no superuser, and pass by no row-level security".to_owned())
         }
-        Pooled { has_end: false, .. } => Err("its role has no statement_timeout".to_owned()),
+        Pooled { has_end: false, .. } => Err("its role lacks a statement_timeout or an idle_in_transaction_session_timeout".to_owned()),
         _ => Ok("its role is the one for requests"),
     }
 }

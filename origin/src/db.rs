@@ -7,7 +7,7 @@ use std::{cmp::Ordering, sync::Arc, time::Duration};
 
 use shared::ids::UserId;
 use sqlx::{
-    AssertSqlSafe, Connection, PgConnection, Postgres, Transaction,
+    Connection, PgConnection, Postgres, Transaction,
     error::DatabaseError,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -23,8 +23,17 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What every connection starts with: the runtime role, and an end to every statement, so that
-/// what a client no longer waits for does not go on.
-const OPTIONS: [(&str, &str); 2] = [("role", "tollgate_app"), ("statement_timeout", "8s")];
+/// what a client no longer waits for does not go on. A process that is gone without a word holds its
+/// locks no longer than the last of these.
+const OPTIONS: [(&str, &str); 3] = [
+    ("role", "tollgate_app"),
+    ("statement_timeout", "8s"),
+    ("idle_in_transaction_session_timeout", "20s"),
+];
+
+/// The longest turn of what a process does by itself from time to time. What takes longer waits on a line
+/// on which nothing will ever come.
+const LONGEST_TURN: Duration = Duration::from_mins(1);
 
 /// Why nothing may be written that acts for somebody.
 #[derive(Debug, thiserror::Error)]
@@ -86,9 +95,14 @@ impl Db {
 
     /// A transaction that sees `user`'s rows alone, to read them.
     pub async fn as_user(&self, user: UserId) -> sqlx::Result<Transaction<'static, Postgres>> {
-        // One trip. An id is hexadecimal digits and dashes, so it may stand in the text.
-        let begin = format!(r#"BEGIN; SET LOCAL tollgate."user" = '{user}'"#);
-        self.pool.begin_with(AssertSqlSafe(begin)).await
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query!(
+            r#"SELECT set_config('tollgate.user', $1, true) AS "user""#,
+            user.to_string()
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        Ok(transaction)
     }
 
     /// A transaction that sees and touches `user`'s rows alone, and that may write: nobody else
@@ -157,7 +171,7 @@ pub struct Pooled {
     pub is_runtime: bool,
     /// Whether it may more.
     pub is_more: bool,
-    /// Whether its statements end by themselves.
+    /// Whether its statements and idle transactions end by themselves.
     pub has_end: bool,
 }
 
@@ -167,7 +181,8 @@ pub async fn pooled(db: &Pool) -> sqlx::Result<Pooled> {
         Pooled,
         r#"SELECT pg_has_role('tollgate_app', 'USAGE') AS "is_runtime!",
                   rolsuper OR rolbypassrls OR rolcreaterole AS "is_more!",
-                  current_setting('statement_timeout') <> '0' AS "has_end!"
+                  current_setting('statement_timeout') <> '0'
+                  AND current_setting('idle_in_transaction_session_timeout') <> '0' AS "has_end!"
            FROM pg_roles WHERE rolname = current_user"#
     )
     .fetch_one(db)
@@ -185,11 +200,12 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::Protocol(_)
-        | sqlx::Error::Tls(_) => true,
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::WorkerCrashed => true,
         // Connection exceptions, no more of something (room, memory, connections), shutting down or
-        // starting up, and what the system under it refused.
+        // starting up, what the system under it refused, and a transaction that idled too long.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57P", "58"]
+            ["08", "53", "57P", "58", "25P03"]
                 .iter()
                 .any(|class| code.starts_with(class))
         }),
@@ -202,6 +218,15 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
 pub fn was_cut_short(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| ["57014", "40P01", "55P03"].contains(&code.as_ref()))
+}
+
+/// One turn of what is done from time to time; an error if the database does not answer at all.
+pub async fn turn<T, E: From<sqlx::Error>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    timeout(LONGEST_TURN, work)
+        .await
+        .unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))
 }
 
 /// Gives this connection's statements less time than others have.

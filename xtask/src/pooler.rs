@@ -80,7 +80,8 @@ async fn make_user(database_url: &str, password: &str) -> Result<()> {
              END IF;
          END $$;
          ALTER ROLE {USER} PASSWORD '{password}';
-         ALTER ROLE {USER} SET statement_timeout = '8s'"
+         ALTER ROLE {USER} SET statement_timeout = '8s';
+         ALTER ROLE {USER} SET idle_in_transaction_session_timeout = '20s'"
     );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut db).await?;
     Ok(())

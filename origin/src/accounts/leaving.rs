@@ -8,6 +8,7 @@ use shared::api::{Done, Leave};
 
 use crate::{
     app::App,
+    db,
     door::Body,
     error::Error as Failure,
     front::Client,
@@ -26,7 +27,7 @@ pub async fn clear_words(app: App) {
         ticks.tick().await;
         let mut is_more = true;
         while is_more {
-            is_more = match store::clear_words(app.db.pool(), CLEARED_AT_ONCE).await {
+            is_more = match db::turn(store::clear_words(app.db.pool(), CLEARED_AT_ONCE)).await {
                 Ok(is_more) => is_more,
                 Err(error) => {
                     tracing::warn!(%error, "words of who has left stay until the next sweep");

@@ -25,8 +25,13 @@ use shared::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    admin, app::App, config::CreditsConfig, db::Db, error::Error as Failure, front::Client, rim,
-    sessions,
+    admin,
+    app::App,
+    config::CreditsConfig,
+    db::{self, Db},
+    error::Error as Failure,
+    front::Client,
+    rim, sessions,
 };
 
 use self::{batcher::Batcher, ledger::Outcome, verification::Verified};
@@ -266,7 +271,7 @@ impl Ledger {
             ticks.tick().await;
             let mut swept = SWEPT_AT_ONCE;
             while swept == SWEPT_AT_ONCE {
-                swept = match ledger::sweep(self.db.pool(), SWEPT_AT_ONCE).await {
+                swept = match db::turn(ledger::sweep(self.db.pool(), SWEPT_AT_ONCE)).await {
                     Ok(swept) => swept,
                     Err(error) => {
                         tracing::warn!(%error, "what has expired stays until the next sweep");

@@ -9,7 +9,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use sqlx::{
-    Describe, Either, Error, Execute, Executor, PgPool, Postgres, SqlSafeStr, SqlStr, Transaction,
+    Describe, Either, Error, Execute, Executor, PgPool, Postgres, SqlStr, Transaction,
     postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 
@@ -28,28 +28,13 @@ impl Pool {
         }
     }
 
-    /// Begins a transaction.
+    /// Begins a transaction. It goes on when the caller is gone, until the transaction is known to be open
+    /// and is rolled back. sqlx (0.9.0, its issue 4393) forgets one whose beginning was sent and not waited
+    /// for: the connection's next user would write into it, and be told of success, without anybody to
+    /// commit that.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
-        self.begin_by(None).await
-    }
-
-    /// Begins one by this statement.
-    pub async fn begin_with(
-        &self,
-        statement: impl SqlSafeStr,
-    ) -> Result<Transaction<'static, Postgres>, Error> {
-        self.begin_by(Some(statement.into_sql_str())).await
-    }
-
-    /// Goes on when the caller is gone, until the transaction is known to be open and is rolled back. sqlx
-    /// (0.9.0, its issue 4393) forgets one whose beginning was sent and not waited for: the connection's
-    /// next user would write into it, and be told of success, without anybody to commit that.
-    async fn begin_by(
-        &self,
-        statement: Option<SqlStr>,
-    ) -> Result<Transaction<'static, Postgres>, Error> {
         let connection = self.connections.acquire().await?;
-        tokio::spawn(Transaction::begin(connection, statement))
+        tokio::spawn(Transaction::begin(connection, None))
             .await
             .unwrap_or(Err(Error::WorkerCrashed))
     }

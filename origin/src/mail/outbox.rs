@@ -9,7 +9,7 @@ use tokio::time::{interval, sleep, timeout};
 
 use crate::{
     app::App,
-    db::NotWriting,
+    db::{self, NotWriting},
     links::{self, Purpose, Secret},
     rim,
 };
@@ -27,7 +27,7 @@ const MEASURE: Duration = Duration::from_secs(15);
 pub async fn tend(app: App) {
     let Some(mail) = &app.mail else { return };
     loop {
-        match send_next(&app, mail).await {
+        match db::turn(send_next(&app, mail)).await {
             Ok(true) => {}
             Ok(false) => {
                 let _ = timeout(POLL, mail.wake.notified()).await;
@@ -45,7 +45,7 @@ pub async fn watch(app: App) {
     let mut ticks = interval(MEASURE);
     loop {
         ticks.tick().await;
-        match store::waiting(app.db.pool()).await {
+        match db::turn(store::waiting(app.db.pool())).await {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
             Ok((waiting, oldest_secs)) => {
                 gauge!("tollgate_mail_queue_length").set(waiting as f64);

@@ -11,7 +11,7 @@ use shared::ids::TokenId;
 use tokio::{sync::Semaphore, time::sleep};
 use url::form_urlencoded;
 
-use crate::{app::App, rim};
+use crate::{app::App, db, rim};
 
 use super::{
     store::{self, Notice},
@@ -43,11 +43,11 @@ struct Logout<'a> {
 pub async fn tell(app: App) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        match store::claim_notice(app.db.pool()).await {
+        match db::turn(store::claim_notice(app.db.pool())).await {
             Ok(Some(notice)) => {
                 let app = app.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = deliver(&app, &notice).await {
+                    if let Err(error) = db::turn(deliver(&app, &notice)).await {
                         tracing::warn!(%error, "a logout notice that was sent is sent once more");
                     }
                     drop(place);

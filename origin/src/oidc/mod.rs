@@ -32,7 +32,7 @@ use axum::routing::{get, post};
 use tokio::time::{MissedTickBehavior, interval};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::app::App;
+use crate::{app::App, db};
 
 pub use access::{Access, access, end_access};
 pub use backchannel::{send_next, tell};
@@ -98,7 +98,7 @@ pub async fn tend(app: App) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = store::sweep(app.db.pool(), SWEPT_AT_ONCE).await {
+        if let Err(error) = db::turn(store::sweep(app.db.pool(), SWEPT_AT_ONCE)).await {
             tracing::warn!(%error, "grants that have ended stay until the next sweep");
         }
     }

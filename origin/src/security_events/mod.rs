@@ -7,7 +7,7 @@ mod store;
 
 use std::time::Duration;
 
-use crate::app::App;
+use crate::{app::App, db};
 
 pub use routes::router;
 pub use store::page;
@@ -22,7 +22,7 @@ pub async fn tend(app: App) {
         ticks.tick().await;
         let mut is_more = true;
         while is_more {
-            is_more = match store::sweep(app.db.pool(), SWEPT_AT_ONCE).await {
+            is_more = match db::turn(store::sweep(app.db.pool(), SWEPT_AT_ONCE)).await {
                 Ok(is_more) => is_more,
                 Err(error) => {
                     tracing::warn!(%error, "old security events stay until the next sweep");
