@@ -95,8 +95,11 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
     let (method, begun) = (request.method().clone(), Instant::now());
     let answer = async {
         vouched?;
-        let response = timeout(DEADLINE, next.run(request))
+        // A task of its own, which does not end with the connection: what a request has begun is not left
+        // half-way because its client went away.
+        let response = tokio::spawn(timeout(DEADLINE, next.run(request)).in_current_span())
             .await
+            .map_err(|ended| Error::Panicked(ended.to_string()))?
             .map_err(|_| Error::TooSlow)?;
         tracing::debug!(status = response.status().as_u16(), "answered");
         Ok::<_, Error>(response)

@@ -49,7 +49,11 @@ impl Line {
 
     /// An origin at the other end.
     pub async fn origin(&self) -> Origin {
-        let origin = Origin::on(self.options.clone(), &[]);
+        self.origin_with(&[]).await
+    }
+
+    pub async fn origin_with(&self, flags: &[&str]) -> Origin {
+        let origin = Origin::on(self.options.clone(), flags);
         origin.load_keys().await;
         origin
     }
