@@ -7,7 +7,10 @@ mod routes;
 mod rsa;
 mod store;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use axum::body::Bytes;
 use base64ct::{Base64UrlUnpadded, Encoding};
@@ -15,7 +18,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use shared::jwks::{Jwk, KeySet, SigningKey};
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use crate::{
     db::Pool,
@@ -47,7 +50,10 @@ pub enum Error {
 /// The keys in memory, and what opens those in the database.
 pub struct Keys {
     sealing: SealingKeys,
-    ring: RwLock<Option<Arc<Ring>>>,
+    /// With the number of the look that found them.
+    ring: RwLock<Option<(u64, Arc<Ring>)>>,
+    looks: AtomicU64,
+    behind: AtomicBool,
 }
 
 /// The keys as they were at one moment.
@@ -105,22 +111,55 @@ impl Keys {
         Self {
             sealing,
             ring: RwLock::new(None),
+            looks: AtomicU64::new(0),
+            behind: AtomicBool::new(false),
         }
     }
 
     /// The keys in memory.
     pub fn ring(&self) -> Result<Arc<Ring>, Error> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        ring.clone().ok_or(Error::Unavailable)
+        let (_, ring) = ring.as_ref().ok_or(Error::Unavailable)?;
+        Ok(Arc::clone(ring))
+    }
+
+    /// Whether one of them was revoked and may be here still.
+    pub fn are_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Notes that, or that it is so no longer.
+    pub fn set_behind(&self, behind: bool) {
+        self.behind.store(behind, Ordering::Relaxed);
     }
 
     /// Does what is due, then reads the keys again.
     pub async fn reload(&self, db: &Pool, now: DateTime<Utc>) -> Result<(), Error> {
-        let mut transaction = db.begin().await?;
+        let look = self.looks.fetch_add(1, Ordering::Relaxed);
+        self.load(look, db.begin().await?, now).await
+    }
+
+    /// The same, over a connection that serves nothing else.
+    pub async fn reload_by(&self, db: &mut PgConnection, now: DateTime<Utc>) -> Result<(), Error> {
+        let look = self.looks.fetch_add(1, Ordering::Relaxed);
+        self.load(look, db.begin().await?, now).await
+    }
+
+    /// What was looked for earlier never takes the place of what was looked for later: a key that was
+    /// revoked in between stays away.
+    async fn load(
+        &self,
+        look: u64,
+        mut transaction: Transaction<'_, Postgres>,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
         advance(&mut transaction, &self.sealing, now).await?;
         let ring = Ring::open(&self.sealing, &store::all(&mut transaction).await?)?;
         transaction.commit().await?;
-        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(ring));
+        let mut kept = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|(last, _)| *last < look) {
+            *kept = Some((look, Arc::new(ring)));
+        }
         Ok(())
     }
 }

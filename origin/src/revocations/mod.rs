@@ -14,7 +14,7 @@ use shared::revocations::{PAGE, Revocation};
 use sqlx::PgConnection;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::{app::App, rim};
+use crate::{app::App, keys, rim};
 
 pub use recent::Recent;
 pub use routes::router;
@@ -100,25 +100,34 @@ pub async fn catch_up(app: &App, db: &mut PgConnection) -> sqlx::Result<()> {
         // Before the edges hear of it: they then fetch a key set that is without it.
         let ends_key = |read: &Read| matches!(read.revocation, Revocation::Key { .. });
         if read.iter().any(ends_key) {
-            drop_keys(app).await;
+            app.keys.set_behind(true);
         }
+        let dropped = drop_keys(app, db).await;
         let is_all = read.len() < PAGE;
         app.revocations.add(read, is_all.then_some(begun));
+        dropped?;
         if is_all {
             return Ok(());
         }
     }
 }
 
-/// Reads the signing keys again, of which one was revoked. What else was revoked waits for this
-/// no longer than for a look.
-async fn drop_keys(app: &App) {
-    let reload = app.keys.reload(app.db.pool(), rim::now());
+/// Reads the signing keys again if one of them was revoked, and with the next look if the database does
+/// not have them now. What else was revoked waits for this no longer than for a look.
+async fn drop_keys(app: &App, db: &mut PgConnection) -> sqlx::Result<()> {
+    if !app.keys.are_behind() {
+        return Ok(());
+    }
+    let reload = app.keys.reload_by(db, rim::now());
     match timeout(LOOK_WITHIN / 2, reload).await {
         Ok(Ok(())) => {}
+        Ok(Err(keys::Error::Database(error))) => return Err(error),
+        // That of another process or of a later minute would say the same.
         Ok(Err(error)) => tracing::warn!(%error, "a revoked signing key is still in memory"),
-        Err(_) => tracing::warn!("a revoked signing key is still in memory: no keys in time"),
+        Err(_) => return Err(sqlx::Error::PoolTimedOut),
     }
+    app.keys.set_behind(false);
+    Ok(())
 }
 
 impl Recent {

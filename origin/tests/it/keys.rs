@@ -1,10 +1,16 @@
+use std::pin::pin;
+
 use axum::{body::Body, http::Request};
 use chrono::TimeDelta;
 use origin::{keys, rim};
 use serde_json::json;
 use sqlx::{Connection, PgConnection, PgPool};
 
-use crate::support::{Origin, count, sealing};
+use crate::{
+    giving_up::advanced,
+    line::Line,
+    support::{Origin, count, sealing},
+};
 
 const JWKS: &str = "/api/v1/auth/jwks";
 
@@ -111,6 +117,36 @@ async fn a_next_key_is_published_first_and_old_tokens_outlive_the_change(db: PgP
 
     reload(TimeDelta::hours(27)).await;
     assert!(!published(&origin).await.contains(&old[0]));
+}
+
+/// However far a look at the keys has come when one of them is revoked.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_look_that_began_earlier_brings_no_revoked_key_back(db: PgPool) {
+    // No answer is there before it is waited for: what carries it has its turn only then.
+    let line = Line::to(&db).await;
+    let origin = line.origin().await;
+    let all = &origin.app.keys;
+    let mut operator = operator(&db).await;
+    let mut steps = 1;
+    loop {
+        let mut slow = pin!(all.reload(origin.app.db.pool(), rim::now()));
+        if advanced(steps, slow.as_mut()).await.is_some() {
+            break;
+        }
+        let kid = published(&origin).await.remove(0);
+        keys::revoke(&mut operator, &sealing(), &kid, rim::now())
+            .await
+            .expect("revoked");
+        all.reload_by(&mut operator, rim::now())
+            .await
+            .expect("a look");
+        slow.await.expect("another");
+        let there = published(&origin).await;
+        assert!(!there.contains(&kid), "after {steps} steps");
+        steps += 1;
+    }
+    // It waits for the database: to begin, to look twice, and to end.
+    assert!(steps > 4, "{steps} steps");
 }
 
 #[sqlx::test(migrator = "origin::MIGRATOR")]

@@ -350,6 +350,32 @@ async fn a_replica_that_hears_of_a_revoked_key_drops_it_and_signs_with_another(d
     assert_eq!(session.status, 200, "nobody is signed out");
 }
 
+/// It is looked for again until the database has the keys, though the feed has long gone on.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_revoked_key_is_dropped_by_a_later_look_if_not_at_once(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    let kid = origin.get("/api/v1/auth/jwks", "").await.body["keys"][0]["kid"].clone();
+    let kid = kid.as_str().expect("a kid");
+    keys::revoke(&mut connect(&db).await, &sealing(), kid, rim::now())
+        .await
+        .expect("revoked");
+    let mut slow = db.begin().await.expect("a transaction");
+    sqlx::query("LOCK auth.signing_keys")
+        .execute(&mut *slow)
+        .await
+        .expect("a lock");
+    revocations::catch_up(&origin.app, &mut connect(&db).await)
+        .await
+        .expect_err("no keys in time");
+    let session = async || origin.get("/api/v1/auth/session", &ada.access).await;
+    assert_eq!(session().await.status, 200, "it is here still");
+
+    slow.rollback().await.expect("an end");
+    feed(&origin, &db, 0).await;
+    session().await.is_problem(401, "INVALID_TOKEN");
+}
+
 /// A change of the account that withdraws tokens: a refresh that comes meanwhile waits, and its
 /// token says what is true afterwards.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
