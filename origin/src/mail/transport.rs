@@ -14,11 +14,11 @@ use zeroize::Zeroizing;
 
 use crate::config::MailConfig;
 
-use super::{letter::Letter, outbox::SENDERS};
+use super::letter::Letter;
 
-/// How long the server may take for one command, and for all of a letter: less than the lease.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-const LETTER_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long a connection may take, and all of a letter: less than the lease with what else is done in it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const LETTER_TIMEOUT: Duration = Duration::from_secs(25);
 const DEFAULT_FROM: &str = "Tollgate <tollgate@localhost>";
 
 /// Where the mail server is, and what it knows us by. Never printed.
@@ -108,9 +108,11 @@ impl Transport {
     pub fn new(config: &MailConfig) -> Option<Self> {
         let way = match (&config.smtp_url, &config.mail_dir) {
             (Some(smtp), _) => {
-                let pool = PoolConfig::new().max_size(SENDERS);
+                // A connection for each letter. The library (lettre 0.11) keeps one whose letter was given
+                // up in the middle, and takes the answer that is still to come for the next letter's.
+                let pool = PoolConfig::new().max_size(0);
                 let smtp = smtp.open().expect("it was opened when it was parsed");
-                let smtp = smtp.timeout(Some(COMMAND_TIMEOUT));
+                let smtp = smtp.timeout(Some(CONNECT_TIMEOUT));
                 Way::Smtp(smtp.pool_config(pool).build())
             }
             (None, Some(folder)) => Way::Folder(folder.clone()),

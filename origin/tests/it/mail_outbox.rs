@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use futures_util::future::join_all;
@@ -34,6 +37,7 @@ enum Mood {
 /// A mail server.
 #[derive(Clone, Default)]
 struct Server {
+    connections: Arc<AtomicUsize>,
     moods: Arc<Mutex<VecDeque<Mood>>>,
     letters: Arc<Mutex<Vec<String>>>,
 }
@@ -69,6 +73,7 @@ impl Server {
     }
 
     async fn talk(self, stream: TcpStream) -> std::io::Result<()> {
+        self.connections.fetch_add(1, Ordering::Relaxed);
         let mut stream = BufReader::new(stream);
         stream.write_all(b"220 here\r\n").await?;
         let mut mood = Mood::Accepts;
@@ -167,6 +172,19 @@ async fn a_mail_outlives_a_server_that_fails(db: PgPool) {
     assert_eq!((letters.len(), count(&db, WAITING).await), (1, 0));
     let body = json!({"token": token(&letters[0]), "newPassword": NEW_PASSWORD});
     assert_eq!(origin.post(RESET, None, &body).await.status, 200);
+}
+
+/// No answer that comes late is taken for the next letter's.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_letter_has_its_connection_for_itself(db: PgPool) {
+    let (server, origin) = Server::start(&db, &[]).await;
+    for person in ["ada@example.org", "bob@example.org"] {
+        origin.register(person).await;
+        ask(&origin, person).await;
+        assert!(send(&origin).await);
+    }
+    assert_eq!(server.letters().len(), 2);
+    assert_eq!(server.connections.load(Ordering::Relaxed), 2);
 }
 
 #[sqlx::test(migrator = "origin::MIGRATOR")]
