@@ -9,7 +9,7 @@ mod store;
 
 use std::sync::{
     Arc, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 use axum::body::Bytes;
@@ -18,7 +18,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use shared::jwks::{Jwk, KeySet, SigningKey};
-use sqlx::{Connection, PgConnection, Postgres, Transaction};
+use sqlx::{Connection, PgConnection};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     db::Pool,
@@ -53,7 +54,10 @@ pub struct Keys {
     /// With the number of the look that found them.
     ring: RwLock<Option<(u64, Arc<Ring>)>>,
     looks: AtomicU64,
-    behind: AtomicBool,
+    /// What was found by a look before this one may have a key in it that was revoked.
+    good_from: AtomicU64,
+    /// Whoever sees to that holds this.
+    catching_up: Mutex<()>,
 }
 
 /// The keys as they were at one moment.
@@ -112,7 +116,8 @@ impl Keys {
             sealing,
             ring: RwLock::new(None),
             looks: AtomicU64::new(0),
-            behind: AtomicBool::new(false),
+            good_from: AtomicU64::new(0),
+            catching_up: Mutex::const_new(()),
         }
     }
 
@@ -123,39 +128,33 @@ impl Keys {
         Ok(Arc::clone(ring))
     }
 
-    /// Whether one of them was revoked and may be here still.
-    pub fn are_behind(&self) -> bool {
-        self.behind.load(Ordering::Relaxed)
+    /// Notes that one of them was revoked.
+    pub fn fall_behind(&self) {
+        let next = self.looks.load(Ordering::Relaxed);
+        self.good_from.fetch_max(next, Ordering::Relaxed);
     }
 
-    /// Notes that, or that it is so no longer.
-    pub fn set_behind(&self, behind: bool) {
-        self.behind.store(behind, Ordering::Relaxed);
+    /// Whether one that was revoked may be here still.
+    pub fn are_behind(&self) -> bool {
+        let kept = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let good_from = self.good_from.load(Ordering::Relaxed);
+        kept.as_ref().is_none_or(|(look, _)| *look < good_from)
+    }
+
+    /// The right to see to that, unless somebody has it.
+    pub fn catch_up(&self) -> Option<MutexGuard<'_, ()>> {
+        self.catching_up.try_lock().ok()
     }
 
     /// Does what is due, then reads the keys again.
     pub async fn reload(&self, db: &Pool, now: DateTime<Utc>) -> Result<(), Error> {
         let look = self.looks.fetch_add(1, Ordering::Relaxed);
-        self.load(look, db.begin().await?, now).await
-    }
-
-    /// The same, over a connection that serves nothing else.
-    pub async fn reload_by(&self, db: &mut PgConnection, now: DateTime<Utc>) -> Result<(), Error> {
-        let look = self.looks.fetch_add(1, Ordering::Relaxed);
-        self.load(look, db.begin().await?, now).await
-    }
-
-    /// What was looked for earlier never takes the place of what was looked for later: a key that was
-    /// revoked in between stays away.
-    async fn load(
-        &self,
-        look: u64,
-        mut transaction: Transaction<'_, Postgres>,
-        now: DateTime<Utc>,
-    ) -> Result<(), Error> {
+        let mut transaction = db.begin().await?;
         advance(&mut transaction, &self.sealing, now).await?;
         let ring = Ring::open(&self.sealing, &store::all(&mut transaction).await?)?;
         transaction.commit().await?;
+        // What was looked for earlier never takes the place of what was looked for later: a key that was
+        // revoked in between stays away.
         let mut kept = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         if kept.as_ref().is_none_or(|(last, _)| *last < look) {
             *kept = Some((look, Arc::new(ring)));

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use metrics::{counter, gauge, histogram};
 use shared::revocations::{PAGE, Revocation};
 use sqlx::PgConnection;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::{app::App, keys, rim};
+use crate::{app::App, db, rim};
 
 pub use recent::Recent;
 pub use routes::router;
@@ -24,6 +24,8 @@ pub use store::{append_ended, append_key, append_user};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A look that takes longer has failed.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
+/// How long after a failure the keys are read again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often rows are dropped that concern no token any more.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
@@ -100,34 +102,36 @@ pub async fn catch_up(app: &App, db: &mut PgConnection) -> sqlx::Result<()> {
         // Before the edges hear of it: they then fetch a key set that is without it.
         let ends_key = |read: &Read| matches!(read.revocation, Revocation::Key { .. });
         if read.iter().any(ends_key) {
-            app.keys.set_behind(true);
+            app.keys.fall_behind();
+            drop_keys(app).await;
         }
-        let dropped = drop_keys(app, db).await;
         let is_all = read.len() < PAGE;
         app.revocations.add(read, is_all.then_some(begun));
-        dropped?;
         if is_all {
-            return Ok(());
+            break;
         }
     }
+    if app.keys.are_behind() {
+        drop_keys(app).await;
+    }
+    Ok(())
 }
 
-/// Reads the signing keys again if one of them was revoked, and with the next look if the database does
-/// not have them now. What else was revoked waits for this no longer than for a look.
-async fn drop_keys(app: &App, db: &mut PgConnection) -> sqlx::Result<()> {
-    if !app.keys.are_behind() {
-        return Ok(());
-    }
-    let reload = app.keys.reload_by(db, rim::now());
-    match timeout(LOOK_WITHIN / 2, reload).await {
-        Ok(Ok(())) => {}
-        Ok(Err(keys::Error::Database(error))) => return Err(error),
-        // That of another process or of a later minute would say the same.
-        Ok(Err(error)) => tracing::warn!(%error, "a revoked signing key is still in memory"),
-        Err(_) => return Err(sqlx::Error::PoolTimedOut),
-    }
-    app.keys.set_behind(false);
-    Ok(())
+/// Has the signing keys read again, of which one was revoked. What else was revoked waits for that no
+/// longer than for a look; it goes on, and what fails is tried again by a later look.
+async fn drop_keys(app: &App) {
+    let app = app.clone();
+    let reload = tokio::spawn(async move {
+        let Some(_alone) = app.keys.catch_up() else {
+            return;
+        };
+        if let Err(error) = db::turn(app.keys.reload(app.db.pool(), rim::now())).await {
+            tracing::warn!(%error, "a revoked signing key is still in memory");
+            sleep(TRY_AGAIN).await;
+        }
+    });
+    // It is not ended by this.
+    let _ = timeout(LOOK_WITHIN / 2, reload).await;
 }
 
 impl Recent {

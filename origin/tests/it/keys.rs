@@ -137,7 +137,7 @@ async fn a_look_that_began_earlier_brings_no_revoked_key_back(db: PgPool) {
         keys::revoke(&mut operator, &sealing(), &kid, rim::now())
             .await
             .expect("revoked");
-        all.reload_by(&mut operator, rim::now())
+        all.reload(origin.app.db.pool(), rim::now())
             .await
             .expect("a look");
         slow.await.expect("another");
