@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     message::Mailbox,
-    transport::smtp::{self, AsyncSmtpTransportBuilder, PoolConfig, response::Category},
+    transport::smtp::{self, AsyncSmtpTransportBuilder, response::Category},
 };
 use tokio::{fs, time::timeout};
 use url::{Host, Url};
@@ -16,9 +16,9 @@ use crate::config::MailConfig;
 
 use super::letter::Letter;
 
-/// How long a connection may take, and all of a letter: less than the lease with what else is done in it.
+/// How long a connection may take, and all of a letter: less than the lease.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const LETTER_TIMEOUT: Duration = Duration::from_secs(25);
+const LETTER_TIMEOUT: Duration = Duration::from_secs(40);
 const DEFAULT_FROM: &str = "Tollgate <tollgate@localhost>";
 
 /// Where the mail server is, and what it knows us by. Never printed.
@@ -108,12 +108,8 @@ impl Transport {
     pub fn new(config: &MailConfig) -> Option<Self> {
         let way = match (&config.smtp_url, &config.mail_dir) {
             (Some(smtp), _) => {
-                // A connection for each letter. The library (lettre 0.11) keeps one whose letter was given
-                // up in the middle, and takes the answer that is still to come for the next letter's.
-                let pool = PoolConfig::new().max_size(0);
                 let smtp = smtp.open().expect("it was opened when it was parsed");
-                let smtp = smtp.timeout(Some(CONNECT_TIMEOUT));
-                Way::Smtp(smtp.pool_config(pool).build())
+                Way::Smtp(smtp.timeout(Some(CONNECT_TIMEOUT)).build())
             }
             (None, Some(folder)) => Way::Folder(folder.clone()),
             (None, None) => return None,
