@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use shared::{gcra::Quota, ids::SessionId, jwt::Expect, tokens::Tokens};
+use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -75,6 +76,8 @@ pub struct Parts {
     pub origins: Origins,
     /// Refreshes of one session.
     pub refreshes: Limit<SessionId>,
+    /// The requests under way.
+    pub requests: TaskTracker,
     /// Whether it was told to stop, and takes no new clients.
     pub stopping: AtomicBool,
 }
@@ -117,6 +120,7 @@ impl App {
                 Quota::per_minute(60).scaled(config.limit_scale),
                 redis,
             ),
+            requests: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             config,
             db,

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// No answer takes longer, and no wait in it either.
-const DEADLINE: Duration = Duration::from_secs(15);
+pub const DEADLINE: Duration = Duration::from_secs(15);
 /// Where edges fetch it.
 const KEY_SET: &str = "/api/v1/auth/jwks";
 const MAX_AGENT_CHARS: usize = 400;
@@ -97,7 +97,10 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
         vouched?;
         // A task of its own, which does not end with the connection: what a request has begun is not left
         // half-way because its client went away.
-        let response = tokio::spawn(timeout(DEADLINE, next.run(request)).in_current_span())
+        let answering = timeout(DEADLINE, next.run(request)).in_current_span();
+        let response = app
+            .requests
+            .spawn(answering)
             .await
             .map_err(|ended| Error::Panicked(ended.to_string()))?
             .map_err(|_| Error::TooSlow)?;

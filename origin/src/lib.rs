@@ -46,6 +46,6 @@ pub use app::{App, router};
 pub use checkup::{Finding, check_up};
 pub use credits::verification;
 pub use db::MIGRATOR;
-pub use front::Client;
+pub use front::{Client, DEADLINE};
 pub use seal::SealingKeys;
 pub use second_factor::reseal as reseal_second_factors;

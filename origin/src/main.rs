@@ -13,7 +13,7 @@ use axum::Router;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use mimalloc::MiMalloc;
 use origin::{
-    App, clear_words,
+    App, DEADLINE, clear_words,
     cli::{Cli, Task},
     config::Config,
     health, mail, oidc, revocations, rim, router, security_events, telemetry, traces,
@@ -22,6 +22,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     task,
+    time::timeout,
 };
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -100,13 +101,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     tokio::spawn(app.ledger.clone().tend());
     tokio::spawn(app.ledger.clone().verify_daily());
-    let ledger = app.ledger.clone();
+    let last = app.clone();
     let private_router = health::router(app.clone()).merge(telemetry::router(app.clone(), numbers));
     tokio::try_join!(
         listen("public", public, router(app.clone()), stopped(&app)),
         listen("private", private, private_router, stopped(&app))
     )?;
-    ledger.drain().await;
+    // Those whose clients are gone are still under way.
+    last.requests.close();
+    let _ = timeout(DEADLINE, last.requests.wait()).await;
+    last.ledger.drain().await;
     Ok(())
 }
 

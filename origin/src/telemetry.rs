@@ -90,6 +90,7 @@ fn look(app: &App) {
     gauge!("tollgate_pool_connections", "state" => "idle").set(idle);
     gauge!("tollgate_pool_connections", "state" => "used").set((all - idle).max(0.0));
     gauge!("tollgate_pool_connections_limit").set(f64::from(app.config.database_pool));
+    gauge!("tollgate_requests_under_way").set(count(app.requests.len()));
     gauge!("tollgate_passwords_places_free").set(count(app.passwords.free_places()));
     gauge!("tollgate_ledger_queue").set(count(app.ledger.queued()));
     if let Ok(ring) = app.keys.ring() {

@@ -83,7 +83,9 @@ pub async fn run(task: Task, tell: Tell) -> anyhow::Result<()> {
 }
 
 async fn connect(database: &Database) -> anyhow::Result<PgConnection> {
-    PgConnection::connect_with(&database.database_url)
+    // Nobody who is gone without a word keeps others waiting.
+    let limit = [("idle_in_transaction_session_timeout", "20s")];
+    PgConnection::connect_with(&database.database_url.clone().options(limit))
         .await
         .context("connecting to DATABASE_URL")
 }

@@ -22,6 +22,7 @@ use shared::{
     credits::Credits,
     ids::UserId,
 };
+use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
@@ -38,6 +39,8 @@ use self::{batcher::Batcher, ledger::Outcome, verification::Verified};
 pub use operation::{By, Operation, Order};
 pub use priced::router as internal;
 
+/// What takes longer waits on a line on which nothing will ever come.
+const LONGEST_VERIFICATION: Duration = Duration::from_hours(12);
 /// How many wallets are swept at once.
 const SWEPT_AT_ONCE: i32 = 5;
 
@@ -289,11 +292,13 @@ impl Ledger {
         let mut days = tokio::time::interval_at(first, Duration::from_hours(24));
         loop {
             days.tick().await;
-            match verification::run_and_count(&self.db).await {
-                Ok(verified) => {
+            let verified = verification::run_and_count(&self.db);
+            match timeout(LONGEST_VERIFICATION, verified).await {
+                Ok(Ok(verified)) => {
                     *self.verified.lock().unwrap_or_else(PoisonError::into_inner) = Some(verified);
                 }
-                Err(error) => tracing::warn!(%error, "the ledger was not verified"),
+                Ok(Err(error)) => tracing::warn!(%error, "the ledger was not verified"),
+                Err(_) => tracing::warn!("the ledger was not verified in {LONGEST_VERIFICATION:?}"),
             }
         }
     }

@@ -39,6 +39,14 @@ async fn what_would_stop_an_origin_is_named_beforehand(db: PgPool) {
     assert_eq!(said.matches("good").count(), 3, "{said}");
 
     let owner = db.connect_options().to_url_lossy();
+    let role = "DO $$ BEGIN
+                    CREATE ROLE tollgate_endless LOGIN PASSWORD 'pw' IN ROLE tollgate_app;
+                EXCEPTION WHEN duplicate_object THEN
+                END $$";
+    change(&db, role).await;
+    let mut endless = owner.clone();
+    endless.set_username("tollgate_endless").expect("a name");
+    endless.set_password(Some("pw")).expect("a password");
     let another = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=";
     for (name, value, wrong) in [
         ("KEY_ENCRYPTION_KEY", another, "BAD   KEY_ENCRYPTION_KEY"),
@@ -48,6 +56,11 @@ async fn what_would_stop_an_origin_is_named_beforehand(db: PgPool) {
             "BAD   DATABASE_URL",
         ),
         ("DATABASE_POOLER_URL", owner.as_str(), "may do more"),
+        (
+            "DATABASE_POOLER_URL",
+            endless.as_str(),
+            "lacks a statement_timeout",
+        ),
         ("REDIS_URL", "redis://127.0.0.1:1", "BAD   REDIS_URL"),
         ("REQUIRE_EMAIL_VERIFICATION", "true", "BAD   settings"),
     ] {

@@ -17,6 +17,9 @@ use crate::{
     support::{Origin, PASSWORD, Person, count},
 };
 
+/// For hanging, not for speed.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
 /// A connection takes the next one's write for good, and not as a part of a transaction that nobody ends.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn a_transaction_that_is_given_up_is_not_left_open(db: PgPool) {
@@ -32,9 +35,13 @@ async fn a_transaction_that_is_given_up_is_not_left_open(db: PgPool) {
     let mut steps = 1;
     loop {
         // A connection is given back a little after whoever had it is done.
-        while origin.app.db.pool().num_idle() == 0 {
-            yield_now().await;
-        }
+        let given_back = async {
+            while origin.app.db.pool().num_idle() == 0 {
+                yield_now().await;
+            }
+        };
+        let waited = timeout(LONGEST_WAIT, given_back).await;
+        assert!(waited.is_ok(), "it is given back");
         if given_up(steps, look()).await.is_some() {
             break;
         }
@@ -66,7 +73,7 @@ async fn a_sign_in_that_is_given_up_is_a_sign_in(db: PgPool) {
     assert!(given_up(1, sign_in).await.is_none(), "it takes a while");
     let sessions = "SELECT count(*) FROM auth.sessions";
     let signed_in = async { while count(&db, sessions).await == 0 {} };
-    let waited = timeout(Duration::from_secs(10), signed_in).await;
+    let waited = timeout(LONGEST_WAIT, signed_in).await;
     assert!(waited.is_ok(), "it goes on by itself");
     let failures = "SELECT count(*) FROM auth.failures WHERE level > 0";
     assert_eq!(count(&db, failures).await, 0);
@@ -76,12 +83,15 @@ async fn a_sign_in_that_is_given_up_is_a_sign_in(db: PgPool) {
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn a_transaction_that_nobody_goes_on_with_is_ended_by_the_database(db: PgPool) {
     let origin = Origin::start(&db).await;
-    let limit = "SELECT current_setting('idle_in_transaction_session_timeout')";
-    let limit: String = sqlx::query_scalar(limit)
-        .fetch_one(origin.app.db.pool())
-        .await
-        .expect("a setting");
-    assert_eq!(limit, "20s");
+    let mut own = origin.app.db.connect().await.expect("a connection");
+    let limit = || {
+        let limit = "SELECT current_setting('idle_in_transaction_session_timeout')";
+        sqlx::query_scalar::<_, String>(limit)
+    };
+    let shared = limit().fetch_one(origin.app.db.pool()).await;
+    for limit in [shared, limit().fetch_one(&mut own).await] {
+        assert_eq!(limit.expect("a setting"), "20s");
+    }
 }
 
 /// What comes of it, unless it has to wait so many times.

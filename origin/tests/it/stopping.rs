@@ -5,10 +5,12 @@ use std::{process::Stdio, time::Duration};
 use axum::{body::Body, http::Request};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use origin::{health, telemetry};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{ConnectOptions, PgPool};
 use tests::free_ports;
 use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
     process::{Child, Command},
     time::{sleep, timeout},
 };
@@ -16,7 +18,7 @@ use tower::ServiceExt;
 
 use crate::{
     batcher::until_true,
-    support::{Origin, SECRET},
+    support::{Origin, PASSWORD, SECRET, count, waiting},
 };
 
 /// For hanging.
@@ -105,4 +107,41 @@ async fn who_is_told_to_stop_is_not_ready_and_serves_until_told_again(db: PgPool
     terminate(&process).await;
     let ended = timeout(WITHIN, process.wait()).await.expect("it ends");
     assert!(ended.expect("a status").success());
+}
+
+/// As it would be for one whose client is still there.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn who_stops_does_a_request_to_its_end_whose_client_is_gone(db: PgPool) {
+    Origin::start(&db).await.register("ada@example.org").await;
+    let [_, port] = free_ports().expect("ports");
+    let mut process = start(&db, port);
+    let ready = format!("http://127.0.0.1:{}/health/ready", port + 1);
+    says(&ready, 200).await;
+
+    let mut holds = db.begin().await.expect("a transaction");
+    sqlx::query("LOCK auth.failures")
+        .execute(&mut *holds)
+        .await
+        .expect("a lock");
+    let body = json!({"email": "ada@example.org", "password": PASSWORD}).to_string();
+    let request = format!(
+        "POST /api/v1/auth/login HTTP/1.1\r\nhost: origin\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut client = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("a connection");
+    client.write_all(request.as_bytes()).await.expect("sent");
+    waiting(&db, 1).await;
+    drop(client);
+    terminate(&process).await;
+    says(&ready, 503).await;
+    terminate(&process).await;
+    let listens = async { while TcpStream::connect(("127.0.0.1", port)).await.is_ok() {} };
+    timeout(WITHIN, listens).await.expect("it takes nobody in");
+
+    holds.rollback().await.expect("an end");
+    let ended = timeout(WITHIN, process.wait()).await.expect("it ends");
+    assert!(ended.expect("a status").success());
+    assert_eq!(count(&db, "SELECT count(*) FROM auth.sessions").await, 1);
 }
