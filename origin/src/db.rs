@@ -23,13 +23,14 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What every connection starts with: the runtime role, and an end to every statement, so that
-/// what a client no longer waits for does not go on. A process that is gone without a word holds its
-/// locks no longer than the last of these.
+/// what a client no longer waits for does not go on.
 const OPTIONS: [(&str, &str); 3] = [
     ("role", "tollgate_app"),
     ("statement_timeout", "8s"),
-    ("idle_in_transaction_session_timeout", "20s"),
+    IDLE_LIMIT,
 ];
+/// A process that is gone without a word holds its locks no longer.
+pub const IDLE_LIMIT: (&str, &str) = ("idle_in_transaction_session_timeout", "20s");
 
 /// The longest turn of what a process does by itself from time to time. What takes longer waits on a line
 /// on which nothing will ever come.

@@ -45,7 +45,7 @@ pub use accounts::{Imported, clear_words, import_users};
 pub use app::{App, router};
 pub use checkup::{Finding, check_up};
 pub use credits::verification;
-pub use db::MIGRATOR;
+pub use db::{IDLE_LIMIT, MIGRATOR};
 pub use front::{Client, DEADLINE};
 pub use seal::SealingKeys;
 pub use second_factor::reseal as reseal_second_factors;

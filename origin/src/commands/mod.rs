@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use indicatif::ProgressBar;
 use origin::{
-    Finding, MIGRATOR, check_up,
+    Finding, IDLE_LIMIT, MIGRATOR, check_up,
     cli::{ConfigTask, KeysTask, LedgerTask, Task},
     config::{Config, Database, Sealing},
     keys, openapi, reseal_second_factors, rim, verification,
@@ -83,9 +83,8 @@ pub async fn run(task: Task, tell: Tell) -> anyhow::Result<()> {
 }
 
 async fn connect(database: &Database) -> anyhow::Result<PgConnection> {
-    // Nobody who is gone without a word keeps others waiting.
-    let limit = [("idle_in_transaction_session_timeout", "20s")];
-    PgConnection::connect_with(&database.database_url.clone().options(limit))
+    let options = database.database_url.clone().options([IDLE_LIMIT]);
+    PgConnection::connect_with(&options)
         .await
         .context("connecting to DATABASE_URL")
 }

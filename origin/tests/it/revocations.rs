@@ -331,16 +331,21 @@ async fn every_replica_tells_within_a_moment(db: PgPool) {
     assert!(feed.age_millis < 1_000, "{feed:?}");
 }
 
+/// As an operator does with the one that signs.
+async fn revoke_the_key(origin: &Origin, db: &PgPool) {
+    let kid = origin.get("/api/v1/auth/jwks", "").await.body["keys"][0]["kid"].clone();
+    let kid = kid.as_str().expect("a kid");
+    keys::revoke(&mut connect(db).await, &sealing(), kid, rim::now())
+        .await
+        .expect("revoked");
+}
+
 /// No replica goes on believing a stolen key until it looks at the keys by itself.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn a_replica_that_hears_of_a_revoked_key_drops_it_and_signs_with_another(db: PgPool) {
     let origin = Origin::start(&db).await;
     let ada = origin.join("ada@example.org").await;
-    let kid = origin.get("/api/v1/auth/jwks", "").await.body["keys"][0]["kid"].clone();
-    let kid = kid.as_str().expect("a kid");
-    keys::revoke(&mut connect(&db).await, &sealing(), kid, rim::now())
-        .await
-        .expect("revoked");
+    revoke_the_key(&origin, &db).await;
     feed(&origin, &db, 0).await;
     until("the key is dropped", async || {
         let session = origin.get("/api/v1/auth/session", &ada.access).await;
@@ -358,11 +363,7 @@ async fn a_replica_that_hears_of_a_revoked_key_drops_it_and_signs_with_another(d
 async fn a_revoked_key_is_dropped_by_a_later_look_if_not_at_once(db: PgPool) {
     let origin = Origin::start(&db).await;
     let ada = origin.join("ada@example.org").await;
-    let kid = origin.get("/api/v1/auth/jwks", "").await.body["keys"][0]["kid"].clone();
-    let kid = kid.as_str().expect("a kid");
-    keys::revoke(&mut connect(&db).await, &sealing(), kid, rim::now())
-        .await
-        .expect("revoked");
+    revoke_the_key(&origin, &db).await;
     let mut slow = db.begin().await.expect("a transaction");
     sqlx::query("LOCK auth.signing_keys")
         .execute(&mut *slow)
