@@ -3,6 +3,8 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    pin::Pin,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -19,7 +21,7 @@ use shared::{
     problem::{self, Problem},
     proof::{self, NoProof, ProofKey, Purpose},
 };
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 use tracing::{Instrument, field::Empty, info_span};
 use uuid::Uuid;
 
@@ -95,14 +97,9 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
     let (method, begun) = (request.method().clone(), Instant::now());
     let answer = async {
         vouched?;
-        // A task of its own, which does not end with the connection: what a request has begun is not left
-        // half-way because its client went away.
         let answering = timeout(DEADLINE, next.run(request)).in_current_span();
-        let response = app
-            .requests
-            .spawn(answering)
+        let response = ToItsEnd::of(app.requests.track_future(answering))
             .await
-            .map_err(|ended| Error::Panicked(ended.to_string()))?
             .map_err(|_| Error::TooSlow)?;
         tracing::debug!(status = response.status().as_u16(), "answered");
         Ok::<_, Error>(response)
@@ -134,6 +131,39 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
         response.headers_mut().insert(proof::REQUEST_ID, request_id);
     }
     response
+}
+
+/// Work that is not left half-way when nobody waits for it any more, as when the client of a request goes
+/// away: what is left of it goes on in a task. Until then it is done where it is waited for, since a task
+/// costs a turn there and one back.
+struct ToItsEnd<W: Future<Output: Send> + Send + 'static>(Option<Pin<Box<W>>>);
+
+impl<W: Future<Output: Send> + Send + 'static> ToItsEnd<W> {
+    fn of(work: W) -> Self {
+        Self(Some(Box::pin(work)))
+    }
+}
+
+impl<W: Future<Output: Send> + Send + 'static> Future for ToItsEnd<W> {
+    type Output = W::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<W::Output> {
+        // Not there meanwhile: what panics is not polled again.
+        let mut work = self.0.take().expect("nobody waits for what is done");
+        let polled = work.as_mut().poll(context);
+        if polled.is_pending() {
+            self.0 = Some(work);
+        }
+        polled
+    }
+}
+
+impl<W: Future<Output: Send> + Send + 'static> Drop for ToItsEnd<W> {
+    fn drop(&mut self) {
+        if let (Some(rest), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(rest);
+        }
+    }
 }
 
 /// The client's address and the request's id, if the edge vouches for them.
