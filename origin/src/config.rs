@@ -289,8 +289,8 @@ pub struct CreditsConfig {
     /// Free credits of each UTC day on which somebody looks or spends.
     #[arg(long, env, default_value = "5")]
     pub credits_daily: Credits,
-    /// How many charges may wait for their turn before more are answered 503, by lane.
-    #[arg(long, env, default_value = "1024", value_parser = clap::value_parser!(u32).range(1..).map(|queue| queue as usize))]
+    /// How many charges may wait for their turn before more are answered 503.
+    #[arg(long, env, default_value = "2048", value_parser = clap::value_parser!(u32).range(1..).map(|queue| queue as usize))]
     pub ledger_queue: usize,
     /// Whether what is left of a day's credits goes with the day.
     #[arg(long, env, default_value = "false", action = clap::ArgAction::Set)]

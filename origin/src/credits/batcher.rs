@@ -2,21 +2,23 @@
 //! written the next one fills, so that an idle ledger waits for nothing and a busy one shares
 //! each flush to disk among many.
 //!
-//! Users are dealt out to a few lanes, each with a connection of its own, so that one lane's
-//! flush overlaps with another's work, and no two batches of this process want the same row.
-//! An operation that was queued is carried out, whether or not anybody still waits for it.
+//! One lane writes them, so that no two batches of this process want the same row, and has a thread of its
+//! own: what the database waits for is never behind the requests that are being read. An operation that was
+//! queued is carried out, whether or not anybody still waits for it.
 
 use std::{
     collections::HashSet,
+    io,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    thread,
     time::Duration,
 };
 
 use metrics::{counter, histogram};
 use sqlx::PgConnection;
 use tokio::{
+    runtime,
     sync::{mpsc, oneshot},
-    task::{JoinHandle, yield_now},
     time::{Instant, sleep, timeout},
 };
 
@@ -31,7 +33,6 @@ use super::{
     operation::Operation,
 };
 
-const LANES: usize = 2;
 /// How many are taken at once, besides those that wait: more would only make the first of them
 /// wait longer.
 const MOST_IN_A_BATCH: usize = 256;
@@ -49,46 +50,50 @@ struct Job {
     answer: oneshot::Sender<Result<(Operation, Outcome), Error>>,
 }
 
-/// The queues, and the tasks that empty them.
+/// The queue, and what tells that it is empty for good.
 pub struct Batcher {
     /// Gone once it drains.
-    queues: RwLock<Vec<mpsc::Sender<Job>>>,
-    lanes: Mutex<Vec<JoinHandle<()>>>,
+    queue: RwLock<Option<mpsc::Sender<Job>>>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl Batcher {
-    /// Lanes that are idle until something comes. Each holds `queue` operations at the most.
-    pub fn start(db: &Db, rules: CreditsConfig, queue: usize) -> Self {
-        let (queues, lanes) = (0..LANES)
-            .map(|_| {
-                let (sender, jobs) = mpsc::channel(queue);
-                let lane = Lane {
-                    db: db.clone(),
-                    rules,
-                    connection: None,
-                    waiting: Vec::new(),
-                    jobs,
-                };
-                (sender, tokio::spawn(lane.run()))
-            })
-            .unzip();
-        Self {
-            queues: RwLock::new(queues),
-            lanes: Mutex::new(lanes),
-        }
+    /// A lane that is idle until something comes. As many wait for it as the rules say.
+    pub fn start(db: Db, rules: CreditsConfig) -> io::Result<Self> {
+        let (queue, jobs) = mpsc::channel(rules.ledger_queue);
+        let (end, ended) = oneshot::channel();
+        let lane = Lane {
+            db,
+            rules,
+            connection: None,
+            waiting: Vec::new(),
+            jobs,
+        };
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || {
+                runtime.block_on(lane.run());
+                // Nobody waits where nobody drains.
+                let _ = end.send(());
+            })?;
+        Ok(Self {
+            queue: RwLock::new(Some(queue)),
+            ended: Mutex::new(Some(ended)),
+        })
     }
 
     /// How many operations wait for their turn.
     pub fn queued(&self) -> usize {
-        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
         let waiting = |queue: &mpsc::Sender<Job>| queue.max_capacity() - queue.capacity();
-        queues.iter().map(waiting).sum()
+        queue.as_ref().map_or(0, waiting)
     }
 
     /// Does it with whatever else there is to do; gives it back with what became of it.
     pub async fn submit(&self, operation: Operation) -> Result<(Operation, Outcome), Error> {
-        // The end of a UUIDv7 is random.
-        let lane = operation.user.uuid().as_bytes()[15] as usize % LANES;
         let (answer, answered) = oneshot::channel();
         let job = Job {
             operation,
@@ -96,9 +101,9 @@ impl Batcher {
             answer,
         };
         let queued = {
-            let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
-            queues
-                .get(lane)
+            let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+            queue
+                .as_ref()
                 .is_some_and(|queue| queue.try_send(job).is_ok())
         };
         if !queued {
@@ -110,18 +115,19 @@ impl Batcher {
 
     /// Carries out what is queued, and takes nothing more.
     pub async fn drain(&self) {
-        self.queues
+        self.queue
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-        let lanes = {
-            let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *lanes)
-        };
-        for lane in lanes {
-            if lane.await.is_err() {
-                tracing::error!("a lane of the ledger panicked");
-            }
+            .take();
+        let ended = self
+            .ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(ended) = ended
+            && ended.await.is_err()
+        {
+            tracing::error!("the ledger's lane panicked");
         }
     }
 }
@@ -145,24 +151,15 @@ impl Lane {
     /// All that is there, but no two with the same claim. Nothing when the queue is closed.
     async fn next_batch(&mut self) -> Option<Vec<Job>> {
         let mut come = std::mem::take(&mut self.waiting);
-        if come.is_empty() && self.jobs.recv_many(&mut come, MOST_IN_A_BATCH).await == 0 {
-            return None;
-        }
         // Those that wait leave room for others, or one key sent often would hold up everybody.
         let most = come.len() + MOST_IN_A_BATCH;
-        // Requests that are being read come along, for one more in a batch costs little. When a
-        // turn of everything else brings none, nothing is waited for.
-        loop {
-            yield_now().await;
-            let before = come.len();
-            while come.len() < most
-                && let Ok(job) = self.jobs.try_recv()
-            {
-                come.push(job);
-            }
-            if come.len() == before || come.len() == most {
-                break;
-            }
+        if come.is_empty() {
+            come.push(self.jobs.recv().await?);
+        }
+        while come.len() < most
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            come.push(job);
         }
         let (mut batch, mut claims) = (Vec::new(), HashSet::new());
         for job in come {

@@ -65,7 +65,7 @@ async fn charges_that_come_at_once_share_a_commit(db: PgPool) {
         (0..8).map(spend)
     }));
     let (answers, ()) = tokio::join!(spends, async {
-        waiting(&db, 2).await;
+        waiting(&db, 1).await;
         hold_up.commit().await.expect("an end");
     });
     assert!(
