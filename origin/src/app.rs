@@ -108,7 +108,7 @@ impl App {
             tokens: Mutex::new(Tokens::new(KEPT_TOKENS)),
             revocations: Recent::default(),
             passwords: Passwords::new(&config.passwords)?,
-            ledger: Ledger::new(db.clone(), config.credits)?,
+            ledger: Ledger::new(db.clone(), config.credits),
             mail: Mail::new(&config.mail, redis.clone(), config.limit_scale),
             cookie_key: cookies::key(&config.remembering.email_hash_key),
             stripe: config.stripe.client()?,

@@ -2,23 +2,20 @@
 //! written the next one fills, so that an idle ledger waits for nothing and a busy one shares
 //! each flush to disk among many.
 //!
-//! One lane writes them, so that no two batches of this process want the same row, and has a thread of its
-//! own: what the database waits for is never behind the requests that are being read. An operation that was
-//! queued is carried out, whether or not anybody still waits for it.
+//! One lane writes them, over a connection of its own, so that no two batches of this process want the same
+//! row. An operation that was queued is carried out, whether or not anybody still waits for it.
 
 use std::{
     collections::HashSet,
-    io,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    thread,
     time::Duration,
 };
 
 use metrics::{counter, histogram};
 use sqlx::PgConnection;
 use tokio::{
-    runtime,
     sync::{mpsc, oneshot},
+    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
@@ -50,18 +47,17 @@ struct Job {
     answer: oneshot::Sender<Result<(Operation, Outcome), Error>>,
 }
 
-/// The queue, and what tells that it is empty for good.
+/// The queue, and the task that empties it.
 pub struct Batcher {
     /// Gone once it drains.
     queue: RwLock<Option<mpsc::Sender<Job>>>,
-    ended: Mutex<Option<oneshot::Receiver<()>>>,
+    lane: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Batcher {
     /// A lane that is idle until something comes. As many wait for it as the rules say.
-    pub fn start(db: Db, rules: CreditsConfig) -> io::Result<Self> {
+    pub fn start(db: Db, rules: CreditsConfig) -> Self {
         let (queue, jobs) = mpsc::channel(rules.ledger_queue);
-        let (end, ended) = oneshot::channel();
         let lane = Lane {
             db,
             rules,
@@ -69,20 +65,10 @@ impl Batcher {
             waiting: Vec::new(),
             jobs,
         };
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        thread::Builder::new()
-            .name("ledger".to_owned())
-            .spawn(move || {
-                runtime.block_on(lane.run());
-                // Nobody waits where nobody drains.
-                let _ = end.send(());
-            })?;
-        Ok(Self {
+        Self {
             queue: RwLock::new(Some(queue)),
-            ended: Mutex::new(Some(ended)),
-        })
+            lane: Mutex::new(Some(tokio::spawn(lane.run()))),
+        }
     }
 
     /// How many operations wait for their turn.
@@ -119,13 +105,13 @@ impl Batcher {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let ended = self
-            .ended
+        let lane = self
+            .lane
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(ended) = ended
-            && ended.await.is_err()
+        if let Some(lane) = lane
+            && lane.await.is_err()
         {
             tracing::error!("the ledger's lane panicked");
         }

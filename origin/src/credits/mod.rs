@@ -12,7 +12,6 @@ mod routes;
 pub mod verification;
 
 use std::{
-    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -158,13 +157,13 @@ pub struct Posted {
 
 impl Ledger {
     /// The ledger of this database.
-    pub fn new(db: Db, rules: CreditsConfig) -> io::Result<Self> {
-        Ok(Self {
-            batcher: Arc::new(Batcher::start(db.clone(), rules)?),
+    pub fn new(db: Db, rules: CreditsConfig) -> Self {
+        Self {
+            batcher: Arc::new(Batcher::start(db.clone(), rules)),
             db,
             rules,
             verified: Arc::default(),
-        })
+        }
     }
 
     /// Does it once, however often it is asked with the same id, key or hold.
