@@ -1,29 +1,21 @@
 //! The load: charges under new keys, with some keys sent again and some users who cannot pay.
-//! Every answer is checked. All connections are served by one thread, for a thread each would take
-//! from the machine, in changing between them, much of what is measured.
+//! Every answer is checked.
 
 use std::{
-    cell::Cell,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use futures_util::future::try_join_all;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    runtime,
-    time::sleep_until,
-};
+use anyhow::{Result, bail};
 
 use super::users::Users;
-use crate::bench::load::{Answer, header};
+use crate::bench::load::{Connection, header, open, together};
 
 /// Enough that one is free whenever a request is due.
 const OPEN_CONNECTIONS: usize = 256;
-/// Later than this, a request was not sent on time; timers have steps of a millisecond.
-const LATE: Duration = Duration::from_millis(2);
+/// Later than this, a request was not sent on time.
+const LATE: Duration = Duration::from_millis(1);
 
 /// No key is ever sent for two charges.
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
@@ -71,14 +63,18 @@ pub fn closed(
     connections: usize,
     within: Duration,
 ) -> Result<Outcome> {
-    let next = Cell::new(0);
-    all_at_once(users, turns, connections, async |mut spender, begun| {
+    let next = AtomicU32::new(0);
+    let mut connections = open(&users.address, connections)?;
+    let begun = Instant::now();
+    let outcomes = together(&mut connections, |_, connection| {
+        let mut spender = Spender::new(connection, users, turns);
         while begun.elapsed() < within {
-            let turn = next.replace(next.get() + 1);
-            spender.take_turn(turn, Instant::now()).await?;
+            let turn = next.fetch_add(1, Ordering::Relaxed);
+            spender.take_turn(turn, Instant::now())?;
         }
         Ok(spender.outcome)
-    })
+    })?;
+    Ok(Outcome::of(outcomes, begun.elapsed()))
 }
 
 /// Requests are due at a fixed rate, whether or not those before them are answered. How long
@@ -89,44 +85,24 @@ pub fn scheduled(
     a_second: f64,
     within: Duration,
 ) -> Result<Outcome> {
-    let next = Cell::new(0);
-    all_at_once(
-        users,
-        turns,
-        OPEN_CONNECTIONS,
-        async |mut spender, begun| {
-            loop {
-                let turn = next.replace(next.get() + 1);
-                let after = Duration::from_secs_f64(f64::from(turn) / a_second);
-                if after >= within {
-                    return Ok(spender.outcome);
-                }
-                let due = begun + after;
-                sleep_until(due.into()).await;
-                spender.outcome.late += u32::from(due.elapsed() > LATE);
-                spender.take_turn(turn, due).await?;
+    let next = AtomicU32::new(0);
+    let mut connections = open(&users.address, OPEN_CONNECTIONS)?;
+    let begun = Instant::now();
+    let outcomes = together(&mut connections, |_, connection| {
+        let mut spender = Spender::new(connection, users, turns);
+        loop {
+            let turn = next.fetch_add(1, Ordering::Relaxed);
+            let after = Duration::from_secs_f64(f64::from(turn) / a_second);
+            if after >= within {
+                return Ok(spender.outcome);
             }
-        },
-    )
-}
-
-/// Lets each of so many connections do the same, from the moment that all are open.
-fn all_at_once<'a>(
-    users: &'a Users,
-    turns: &'a [usize],
-    connections: usize,
-    work: impl AsyncFn(Spender<'a>, Instant) -> Result<Outcome>,
-) -> Result<Outcome> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let spenders = (0..connections).map(|_| Spender::connect(users, turns));
-        let spenders = try_join_all(spenders).await?;
-        let begun = Instant::now();
-        let work = spenders.into_iter().map(|spender| work(spender, begun));
-        Ok(Outcome::of(try_join_all(work).await?, begun.elapsed()))
-    })
+            let due = begun + after;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            spender.outcome.late += u32::from(due.elapsed() > LATE);
+            spender.take_turn(turn, due)?;
+        }
+    })?;
+    Ok(Outcome::of(outcomes, begun.elapsed()))
 }
 
 /// What a request is about. Its number decides, so that every load is the same mix.
@@ -152,8 +128,7 @@ impl Kind {
 
 /// A connection with what it sent last.
 struct Spender<'a> {
-    stream: TcpStream,
-    buffer: Vec<u8>,
+    connection: &'a mut Connection,
     users: &'a Users,
     turns: &'a [usize],
     charge: Vec<u8>,
@@ -162,22 +137,19 @@ struct Spender<'a> {
 }
 
 impl<'a> Spender<'a> {
-    async fn connect(users: &'a Users, turns: &'a [usize]) -> Result<Self> {
-        let stream = TcpStream::connect(&users.address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            buffer: Vec::new(),
+    fn new(connection: &'a mut Connection, users: &'a Users, turns: &'a [usize]) -> Self {
+        Self {
+            connection,
             users,
             turns,
             charge: Vec::new(),
             refused: Vec::new(),
             outcome: Outcome::default(),
-        })
+        }
     }
 
     /// Sends one request, which was due then, and holds its answer to what it must be.
-    async fn take_turn(&mut self, turn: u32, due: Instant) -> Result<()> {
+    fn take_turn(&mut self, turn: u32, due: Instant) -> Result<()> {
         let drawn = self.turns[turn as usize % self.turns.len()];
         let kind = match Kind::of(turn) {
             Kind::Repeat if self.charge.is_empty() => Kind::Charge,
@@ -196,13 +168,7 @@ impl<'a> Spender<'a> {
                 &self.refused
             }
         };
-        self.stream.write_all(request).await?;
-        self.buffer.clear();
-        while Answer::whole(&self.buffer)?.is_none() {
-            let more = self.stream.read_buf(&mut self.buffer).await?;
-            ensure!(more > 0, "the connection was closed in the middle");
-        }
-        let answer = Answer::whole(&self.buffer)?.context("it was whole")?;
+        let answer = self.connection.ask(request)?;
         let replayed = header(answer.head, "idempotency-replayed").is_some();
         match (kind, answer.status, replayed) {
             (Kind::Charge, 200, false) => {
