@@ -66,10 +66,10 @@ pub struct Ring {
     pub signing: SigningKey,
     /// What verifies.
     pub set: KeySet,
-    /// What signs for relying parties that know RSA alone, once there is one.
-    pub rsa: Option<RsaKey>,
-    /// Every RSA key that verifies.
-    pub old_rsa: Vec<RsaKey>,
+    /// What signs for relying parties that know RSA alone, once there is one, and since when.
+    rsa: Option<(DateTime<Utc>, RsaKey)>,
+    /// The other RSA keys that verify.
+    other_rsa: Vec<RsaKey>,
     /// The key set as it is published.
     pub published: Document,
     /// The RSA keys of it, for programs that choke on others.
@@ -169,7 +169,7 @@ impl Ring {
         let active = stored.iter().map(|key| &key.term);
         let active = active.filter(|term| term.state == State::Active);
         let since = active.map(|term| (term.kind, term.activate_at)).collect();
-        let (mut public, mut old_rsa) = (Vec::with_capacity(stored.len()), Vec::new());
+        let (mut public, mut other_rsa) = (Vec::with_capacity(stored.len()), Vec::new());
         for key in stored {
             let Term { kid, kind, .. } = &key.term;
             let is_active = key.term.state == State::Active;
@@ -183,9 +183,9 @@ impl Ring {
                 }),
                 Kind::Rs256 => store::open_rsa(sealing, kid, &key.sealed_seed).map(|opened| {
                     if is_active {
-                        rsa = Some(opened);
+                        rsa = Some((key.term.activate_at, opened));
                     } else {
-                        old_rsa.push(opened);
+                        other_rsa.push(opened);
                     }
                 }),
             };
@@ -197,8 +197,9 @@ impl Ring {
         }
         let okp = public.iter().map(|key| Entry::Okp(key.jwk()));
         let of_rsa = || {
-            rsa.iter()
-                .chain(&old_rsa)
+            let first = rsa.iter().map(|(_, key)| key);
+            first
+                .chain(&other_rsa)
                 .map(|key| Entry::Rsa(key.jwk().clone()))
         };
         let published = Document::of(&okp.chain(of_rsa()).collect::<Vec<_>>());
@@ -207,11 +208,25 @@ impl Ring {
             signing: signing.ok_or(Error::Unavailable)?,
             set: public.into_iter().collect(),
             rsa,
-            old_rsa,
+            other_rsa,
             published,
             published_rsa,
             since,
         })
+    }
+
+    /// What signs for relying parties that know RSA alone.
+    pub fn rsa(&self, now: DateTime<Utc>) -> Result<&RsaKey, Error> {
+        match &self.rsa {
+            Some((since, key)) if *since <= now => Ok(key),
+            _ => Err(Error::Unavailable),
+        }
+    }
+
+    /// Every RSA key that verifies.
+    pub fn all_rsa(&self) -> impl Iterator<Item = &RsaKey> {
+        let first = self.rsa.iter().map(|(_, key)| key);
+        first.chain(&self.other_rsa)
     }
 
     /// Since when each algorithm's key signs.
@@ -326,7 +341,7 @@ async fn plan(
             .cloned()
             .collect();
         if kind == Kind::EdDsa || !same.is_empty() || store::wants_rs256(db).await? {
-            let plan = rotation::plan(&same, now);
+            let plan = rotation::plan(kind, &same, now);
             steps.extend(plan.into_iter().map(|step| (kind, step)));
         }
     }

@@ -10,13 +10,16 @@ const TERM: TimeDelta = TimeDelta::days(30);
 pub const NOTICE: TimeDelta = TimeDelta::hours(25);
 /// How long a replica may go on signing with a key that another has retired.
 pub const RELOAD_SECS: u32 = 30;
+/// After this long every replica publishes a new key, whatever their clocks.
+const KNOWN_TO_ALL: TimeDelta = TimeDelta::seconds(60);
+const _: () = assert!(KNOWN_TO_ALL.num_seconds() >= (RELOAD_SECS + LEEWAY_SECS) as i64);
 
 /// Where a key is in its life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
     /// Published, and signs nothing yet.
     Next,
-    /// Signs.
+    /// Signs, from its time on.
     Active,
     /// Verifies what it has signed.
     Retiring,
@@ -86,14 +89,22 @@ pub enum Step {
 }
 
 /// What to do now, in this order, with the keys of one kind.
-pub fn plan(keys: &[Term], now: DateTime<Utc>) -> Vec<Step> {
+pub fn plan(kind: Kind, keys: &[Term], now: DateTime<Utc>) -> Vec<Step> {
     let find = |state| keys.iter().find(|key| key.state == state);
     let over = keys
         .iter()
         .filter(|key| key.remove_at.is_some_and(|at| at <= now));
     let mut steps: Vec<Step> = over.map(|key| Step::Remove(key.kid.clone())).collect();
     match (find(State::Active), find(State::Next)) {
-        (None, None) => steps.push(Step::Make(State::Active, now)),
+        (None, None) => {
+            // Whoever wants the first RSA key is there already, and may ask any replica for it. In place
+            // of an Ed25519 key there is nothing that could sign until then.
+            let wait = match kind {
+                Kind::EdDsa => TimeDelta::zero(),
+                Kind::Rs256 => KNOWN_TO_ALL,
+            };
+            steps.push(Step::Make(State::Active, now + wait));
+        }
         // The active one was revoked: better a key that some caches lack than none.
         (None, Some(next)) => steps.push(Step::Activate(next.kid.clone())),
         (Some(active), None) if active.activate_at + TERM - NOTICE <= now => {
@@ -139,8 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_signs_at_once() {
-        assert_eq!(plan(&[], start()), [Step::Make(State::Active, start())]);
+    fn the_first_key_signs_at_once_or_when_it_is_known() {
+        let made = |kind| plan(kind, &[], start());
+        assert_eq!(made(Kind::EdDsa), [Step::Make(State::Active, start())]);
+        let known = start() + TimeDelta::minutes(1);
+        assert_eq!(
+            made(Kind::Rs256),
+            [Step::Make(State::Active, known)],
+            "once every replica publishes it"
+        );
     }
 
     #[test]
@@ -148,10 +166,16 @@ mod tests {
         let keys = [term("a", State::Active, start(), None)];
         let takeover = start() + TERM;
         let notice = takeover - NOTICE;
-        assert_eq!(plan(&keys, notice - TimeDelta::seconds(1)), []);
-        assert_eq!(plan(&keys, notice), [Step::Make(State::Next, takeover)]);
+        assert_eq!(plan(Kind::EdDsa, &keys, notice - TimeDelta::seconds(1)), []);
+        assert_eq!(
+            plan(Kind::EdDsa, &keys, notice),
+            [Step::Make(State::Next, takeover)]
+        );
         let late = takeover + TimeDelta::days(3);
-        assert_eq!(plan(&keys, late), [Step::Make(State::Next, late + NOTICE)]);
+        assert_eq!(
+            plan(Kind::EdDsa, &keys, late),
+            [Step::Make(State::Next, late + NOTICE)]
+        );
     }
 
     #[test]
@@ -161,10 +185,13 @@ mod tests {
             term("b", State::Next, start() + TERM, None),
         ];
         let takeover = start() + TERM;
-        assert_eq!(plan(&keys, takeover - TimeDelta::seconds(1)), []);
+        assert_eq!(
+            plan(Kind::EdDsa, &keys, takeover - TimeDelta::seconds(1)),
+            []
+        );
         let gone = takeover + TimeDelta::seconds(900 + 30 + 30);
         assert_eq!(
-            plan(&keys, takeover),
+            plan(Kind::EdDsa, &keys, takeover),
             [
                 Step::Retire("a".to_owned(), gone),
                 Step::Activate("b".to_owned())
@@ -175,13 +202,19 @@ mod tests {
             term("a", State::Retiring, start(), Some(gone)),
             term("b", State::Active, takeover, None),
         ];
-        assert_eq!(plan(&keys, gone - TimeDelta::seconds(1)), []);
-        assert_eq!(plan(&keys, gone), [Step::Remove("a".to_owned())]);
+        assert_eq!(plan(Kind::EdDsa, &keys, gone - TimeDelta::seconds(1)), []);
+        assert_eq!(
+            plan(Kind::EdDsa, &keys, gone),
+            [Step::Remove("a".to_owned())]
+        );
     }
 
     #[test]
     fn a_revoked_key_is_replaced_at_once() {
         let keys = [term("b", State::Next, start() + TERM, None)];
-        assert_eq!(plan(&keys, start()), [Step::Activate("b".to_owned())]);
+        assert_eq!(
+            plan(Kind::EdDsa, &keys, start()),
+            [Step::Activate("b".to_owned())]
+        );
     }
 }

@@ -150,7 +150,7 @@ pub fn sign(
     match alg {
         Alg::EdDsa => Ok(jwt::sign_text(typ, &payload, &ring.signing)),
         Alg::Rs256 => {
-            let key = ring.rsa.as_ref().ok_or(keys::Error::Unavailable)?;
+            let key = ring.rsa(rim::now())?;
             Ok(key.sign_text(typ, &payload))
         }
     }
@@ -186,11 +186,7 @@ pub fn hint(app: &App, token: &str) -> Result<Option<Hint>, keys::Error> {
     let ring = app.keys.ring()?;
     let payload = match jwt::open(token, &ring.set, "JWT") {
         Ok((payload, _)) => Some(payload.into_bytes()),
-        Err(_) => ring
-            .rsa
-            .iter()
-            .chain(&ring.old_rsa)
-            .find_map(|key| key.open(token)),
+        Err(_) => ring.all_rsa().find_map(|key| key.open(token)),
     };
     let hint = payload.and_then(|payload| serde_json::from_slice::<Hint>(&payload).ok());
     Ok(hint.filter(|hint| hint.iss == app.expect.issuer))

@@ -4,6 +4,7 @@
 use std::{process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tests::{Answer, Client, free_ports, operator::operate};
 use tokio::{
@@ -32,7 +33,7 @@ async fn sign_in_by(name: &str, mut program: Command, kind: &[&str]) -> Result<V
 
     let ada = Person::sign_up().await?;
     if kind.contains(&"RS256") {
-        rsa_key(&edge).await?;
+        rsa_key_signs().await?;
     }
     let mut program = program
         .args([&edge.url(""), name, secret, &back])
@@ -62,16 +63,23 @@ async fn sign_in_by(name: &str, mut program: Command, kind: &[&str]) -> Result<V
     Ok(learned)
 }
 
-/// Waits for the key that the first client has made which wants one.
-async fn rsa_key(edge: &Client) -> Result<()> {
+/// Waits until the key signs that the first client has made which wants one.
+async fn rsa_key_signs() -> Result<()> {
     let begun = Instant::now();
     loop {
-        let keys = Answer::to(edge.get("/oauth2/rs256/jwks.json")).await?.ok();
-        if keys.body["keys"][0].is_object() {
+        let listed = operate(&["keys", "list", "--json"]).await?;
+        let keys: Vec<Value> = serde_json::from_str(&listed)?;
+        let key = keys.iter().find(|key| key["kind"] == "RS256");
+        let since = key.and_then(|key| key["activateAt"].as_str());
+        let since = since.map(str::parse::<DateTime<Utc>>).transpose()?;
+        if since.is_some_and(|since| tests::now() >= since) {
             return Ok(());
         }
-        ensure!(begun.elapsed() < Duration::from_mins(1), "there is no key");
-        sleep(Duration::from_millis(100)).await;
+        ensure!(
+            begun.elapsed() < Duration::from_mins(2),
+            "none signs: {listed}"
+        );
+        sleep(Duration::from_secs(1)).await;
     }
 }
 
