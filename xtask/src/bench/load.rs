@@ -130,28 +130,37 @@ impl Connection {
         let Self { stream, buffer } = self;
         stream.write_all(request)?;
         buffer.clear();
-        let ends_at = read_head(stream, buffer)?;
-        let head = str::from_utf8(&buffer[..ends_at])?;
-        if let Some(length) = header(head, "content-length") {
-            let length: usize = length.parse()?;
-            while buffer.len() < ends_at + length {
-                read_more(stream, buffer)?;
-            }
+        while Answer::whole(buffer)?.is_none() {
+            read_more(stream, buffer)?;
+        }
+        Answer::whole(buffer)?.context("it was whole")
+    }
+}
+
+impl<'a> Answer<'a> {
+    /// What has come, if it is all of it.
+    pub fn whole(come: &'a [u8]) -> Result<Option<Self>> {
+        let Some(ends_at) = end_of_head(come) else {
+            return Ok(None);
+        };
+        let (head, body) = come.split_at(ends_at);
+        let head = str::from_utf8(head)?;
+        let is_whole = if let Some(length) = header(head, "content-length") {
+            body.len() >= length.parse()?
         } else {
             let is_chunked = header(head, "transfer-encoding").is_some();
             ensure!(is_chunked, "an answer says how long it is");
-            while !buffer.ends_with(b"\r\n0\r\n\r\n") {
-                read_more(stream, buffer)?;
-            }
+            come.ends_with(b"\r\n0\r\n\r\n")
+        };
+        if !is_whole {
+            return Ok(None);
         }
-        let (head, body) = buffer.split_at(ends_at);
-        let head = str::from_utf8(head)?;
         let status = head.get(9..12).and_then(|status| status.parse().ok());
-        Ok(Answer {
+        Ok(Some(Self {
             status: status.context("an answer has a status")?,
             head,
             body,
-        })
+        }))
     }
 }
 
@@ -255,10 +264,15 @@ fn answer_all(mut stream: TcpStream, jwks: &str) -> Result<()> {
 fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<usize> {
     loop {
         read_more(stream, buffer)?;
-        if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-            return Ok(at + 4);
+        if let Some(ends_at) = end_of_head(buffer) {
+            return Ok(ends_at);
         }
     }
+}
+
+fn end_of_head(come: &[u8]) -> Option<usize> {
+    let at = come.windows(4).position(|window| window == b"\r\n\r\n")?;
+    Some(at + 4)
 }
 
 fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<()> {
