@@ -69,7 +69,8 @@ async fn rsa_key_signs() -> Result<()> {
     loop {
         let listed = operate(&["keys", "list", "--json"]).await?;
         let keys: Vec<Value> = serde_json::from_str(&listed)?;
-        let key = keys.iter().find(|key| key["kind"] == "RS256");
+        let mut active = keys.iter().filter(|key| key["state"] == "active");
+        let key = active.find(|key| key["kind"] == "RS256");
         let since = key.and_then(|key| key["activateAt"].as_str());
         let since = since.map(str::parse::<DateTime<Utc>>).transpose()?;
         if since.is_some_and(|since| tests::now() >= since) {
