@@ -1,19 +1,14 @@
 //! The parts of the origin, and the router over all of them.
 
 use std::{
-    any::Any,
     ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
-use axum::{
-    Router, middleware,
-    response::{IntoResponse, Response},
-};
+use axum::{Router, middleware};
 use shared::{gcra::Quota, ids::SessionId, jwt::Expect, tokens::Tokens};
 use tokio_util::task::TaskTracker;
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
@@ -170,8 +165,6 @@ pub fn router(app: App) -> Router {
     router
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(app.clone(), pages::dress))
         .layer(middleware::from_fn_with_state(app.clone(), front::front))
         .with_state(app)
 }
@@ -207,16 +200,4 @@ fn unguarded() -> OpenApiRouter<App> {
         .merge(credits::internal().into())
         .merge(revocations::router().into())
         .merge(keys::router())
-}
-
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let message = panic
-        .downcast::<String>()
-        .map(|message| *message)
-        .or_else(|panic| {
-            panic
-                .downcast::<&str>()
-                .map(|message| (*message).to_owned())
-        });
-    Error::Panicked(message.unwrap_or_default()).into_response()
 }

@@ -1,8 +1,12 @@
 //! What every request passes first: who is asking and by which id, the edge's proof, the log
-//! span, the deadline, and the one place where an error becomes the problem that clients read.
+//! span, the deadline, and the one place where a panic becomes an error, an error the problem that clients
+//! read, and a page gets its headers. It is one layer, since each one more costs every request the memory for
+//! all that is below it.
 
 use std::{
+    any::Any,
     net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
     pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -16,6 +20,7 @@ use axum::{
     response::Response,
 };
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
 use metrics::counter;
 use shared::{
     problem::{self, Problem},
@@ -26,7 +31,12 @@ use tracing::{Instrument, field::Empty, info_span};
 use uuid::Uuid;
 
 use crate::{
-    accounts::DeviceId, app::App, door, error::Error, pages::Looking, rim, telemetry, traces,
+    accounts::DeviceId,
+    app::App,
+    door,
+    error::Error,
+    pages::{self, Looking},
+    rim, telemetry, traces,
 };
 
 /// No answer takes longer, and no wait in it either.
@@ -97,10 +107,12 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
     let (method, begun) = (request.method().clone(), Instant::now());
     let answer = async {
         vouched?;
-        let answering = timeout(DEADLINE, next.run(request)).in_current_span();
+        let answering = AssertUnwindSafe(next.run(request)).catch_unwind();
+        let answering = timeout(DEADLINE, answering).in_current_span();
         let response = ToItsEnd::of(app.requests.track_future(answering))
             .await
-            .map_err(|_| Error::TooSlow)?;
+            .map_err(|_| Error::TooSlow)?
+            .map_err(panicked)?;
         tracing::debug!(status = response.status().as_u16(), "answered");
         Ok::<_, Error>(response)
     };
@@ -114,7 +126,7 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
     telemetry::answered(route.as_ref(), &method, status, code, begun.elapsed());
     match (problem, looking) {
         (Some(problem), Some(looking)) => {
-            response = looking.tell(&app, response, &problem, &request_id);
+            response = looking.tell(response, &problem, &request_id);
         }
         (Some(problem), None) => {
             let problem = problem.instance(&request_id);
@@ -127,10 +139,23 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
         }
         (None, _) => {}
     }
+    pages::put_on(&app, &mut response);
     if let Ok(request_id) = HeaderValue::try_from(request_id) {
         response.headers_mut().insert(proof::REQUEST_ID, request_id);
     }
     response
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Error {
+    let message = panic
+        .downcast::<String>()
+        .map(|message| *message)
+        .or_else(|panic| {
+            panic
+                .downcast::<&str>()
+                .map(|message| (*message).to_owned())
+        });
+    Error::Panicked(message.unwrap_or_default())
 }
 
 /// Work that is not left half-way when nobody waits for it any more, as when the client of a request goes

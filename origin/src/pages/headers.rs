@@ -2,9 +2,7 @@
 //! a page may load and where its form may go is its own (`Content-Security-Policy`).
 
 use axum::{
-    extract::{Request, State},
     http::{HeaderName, HeaderValue, header},
-    middleware::Next,
     response::Response,
 };
 
@@ -38,13 +36,6 @@ const EVERY: [(HeaderName, &str); 11] = [
 
 /// A year. Other hosts below ours are their operators' to decide about.
 const BY_TLS_ALONE: &str = "max-age=31536000";
-
-/// The middleware that puts them on whatever is a page.
-pub async fn dress(State(app): State<App>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    put_on(&app, &mut response);
-    response
-}
 
 /// Puts them on an answer, if it is a page.
 pub fn put_on(app: &App, response: &mut Response) {

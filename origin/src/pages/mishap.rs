@@ -13,7 +13,6 @@ use url::form_urlencoded;
 use crate::{app::App, error::Error as Failure};
 
 use super::{
-    headers,
     page::{Reader, go},
     words::Mistakes,
 };
@@ -57,7 +56,7 @@ impl Looking {
     }
 
     /// A problem as a page, with the headers that its answer had; who must sign in first is led there.
-    pub fn tell(self, app: &App, response: Response, problem: &Problem, id: &str) -> Response {
+    pub fn tell(self, response: Response, problem: &Problem, id: &str) -> Response {
         let sign_in = |again: &[(&str, &str)]| {
             let query = form_urlencoded::Serializer::new(String::new())
                 .extend_pairs(again)
@@ -82,7 +81,6 @@ impl Looking {
         let page = page.link(back, words.common.back);
         let mut page = self.reader.show(parts.status, &page, None);
         keep_retry(&parts.headers, &mut page);
-        headers::put_on(app, &mut page);
         page
     }
 }

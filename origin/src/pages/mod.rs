@@ -26,7 +26,7 @@ pub use area::{AreaPage, Item, Menu, Part};
 pub use browser::{Browser, Sent};
 pub use code::{ask_for_code, forget_half};
 pub use form::{By, Posted, is_form};
-pub use headers::dress;
+pub use headers::put_on;
 pub use mishap::{Looking, Mistake, tell};
 pub use page::{Field, Form, Reader, go, with_cookies};
 pub use returning::is_ours;
