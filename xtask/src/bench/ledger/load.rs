@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use futures_util::{
     future::{Either, try_join_all},
     io::{AllowStdIo, AsyncReadExt, AsyncWriteExt},
@@ -209,13 +209,15 @@ impl<'a> Spender<'a> {
         };
         self.stream.write_all(request).await?;
         self.buffer.clear();
-        while Answer::whole(&self.buffer)?.is_none() {
-            let mut part = [0; 4096];
+        let answer = loop {
+            let mut part = [0; 2048];
             let count = self.stream.read(&mut part).await?;
             ensure!(count > 0, "the connection was closed in the middle");
             self.buffer.extend_from_slice(&part[..count]);
-        }
-        let answer = Answer::whole(&self.buffer)?.context("it was whole")?;
+            if let Some(answer) = Answer::whole(&self.buffer)? {
+                break answer;
+            }
+        };
         let replayed = header(answer.head, "idempotency-replayed").is_some();
         match (kind, answer.status, replayed) {
             (Kind::Charge, 200, false) => {

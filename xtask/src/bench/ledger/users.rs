@@ -2,6 +2,7 @@
 //! can spend, and a few have spent all that they had.
 
 use std::{
+    io::Write,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -109,7 +110,7 @@ impl User {
         request.extend_from_slice(
             b"POST /api/v1/credits/use HTTP/1.1\r\nhost: bench\r\nidempotency-key: ",
         );
-        request.extend_from_slice(format!("{key:016x}").as_bytes());
+        write!(request, "{key:016x}").expect("there is room in memory");
         request.extend_from_slice(&self.rest);
     }
 
