@@ -225,7 +225,7 @@ pub async fn page(
                 r#"SELECT version AS "at!", json_build_object(
                        'source', source, 'kind', kind, 'amount', trim_scale(amount / 1000.0), 'remaining', trim_scale(remaining / 1000.0),
                        'expiresAt', expires_at)::text AS "json!"
-                   FROM credits.grants WHERE version > $1 ORDER BY version LIMIT $2"#,
+                   FROM credits.lots WHERE version > $1 ORDER BY version LIMIT $2"#,
                 after,
                 limit
             )

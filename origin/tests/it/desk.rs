@@ -42,7 +42,7 @@ async fn refund(
 }
 
 async fn left(db: &PgPool) -> Vec<i64> {
-    sqlx::query_scalar("SELECT remaining FROM credits.grants ORDER BY version")
+    sqlx::query_scalar("SELECT remaining FROM credits.lots ORDER BY version")
         .fetch_all(db)
         .await
         .expect("lots")

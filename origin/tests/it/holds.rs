@@ -136,11 +136,10 @@ async fn what_is_not_captured_returns_to_the_lots_it_came_from(db: PgPool) {
         (&json!(50), &json!(10)),
         "{captured:?}"
     );
-    let left: Vec<i64> =
-        sqlx::query_scalar("SELECT remaining FROM credits.grants ORDER BY version")
-            .fetch_all(&db)
-            .await
-            .expect("lots");
+    let left: Vec<i64> = sqlx::query_scalar("SELECT remaining FROM credits.lots ORDER BY version")
+        .fetch_all(&db)
+        .await
+        .expect("lots");
     assert_eq!(left, [50_000, 10_000, 0]);
     assert_ledger_adds_up(&db).await;
 }

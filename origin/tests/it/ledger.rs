@@ -62,19 +62,31 @@ async fn nothing_goes_below_zero(db: PgPool) {
     for (statement, constraint) in [
         (
             "UPDATE credits.balances SET free = -1",
-            "balances_free_not_negative",
+            "balances_not_negative",
         ),
         (
             "UPDATE credits.balances SET paid = -1",
-            "balances_paid_not_negative",
+            "balances_not_negative",
         ),
         (
             "UPDATE credits.balances SET held = -1",
-            "balances_held_not_negative",
+            "balances_not_negative",
         ),
         (
             "UPDATE credits.balances SET debt = -1",
-            "balances_debt_not_negative",
+            "balances_not_negative",
+        ),
+        (
+            "UPDATE credits.balances SET total_earned = -1",
+            "balances_not_negative",
+        ),
+        (
+            "UPDATE credits.balances SET total_spent = -1",
+            "balances_not_negative",
+        ),
+        (
+            "UPDATE credits.balances SET lot_left = -1",
+            "balances_not_negative",
         ),
         (
             "UPDATE credits.grants SET remaining = -1",
@@ -148,6 +160,9 @@ async fn verification_sees_what_does_not_add_up(db: PgPool) {
         ("UPDATE credits.balances SET version = version + 1", "versions run from 1 to balance.version"),
         ("UPDATE credits.grants SET remaining = remaining - 1 WHERE remaining > 0", "what left a lot was burned of it"),
         ("UPDATE credits.grants SET remaining = remaining - 1 WHERE remaining > 0", "balance.free is what free lots have left"),
+        ("UPDATE credits.balances SET lot_left = lot_left - 1", "what left a lot was burned of it"),
+        ("UPDATE credits.balances SET lot_left = lot_left - 1", "balance.free is what free lots have left"),
+        ("UPDATE credits.balances SET lot = lot + 1", "the lot that burns comes first, and has not more left than it had"),
         ("UPDATE credits.grants SET expires_at = now() + interval '1 day'", "balance.due_at is not after the first expiry"),
         ("UPDATE credits.usage SET spent = spent + 1", "usage is what was spent"),
         (

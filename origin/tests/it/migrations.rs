@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The newest one that had landed when the last one was written: what is rolled out comes upon it.
-const BEFORE: i64 = 20_261_201_000_300;
+const BEFORE: i64 = 20_261_203_000_100;
 
 /// The last migration whose transactions had their entries in a table beside them.
 const ENTRIES_BESIDE: i64 = 20_261_123_001_100;

@@ -130,7 +130,7 @@ async fn charges_of_one_batch_may_empty_many_lots(db: PgPool) {
     assert_eq!(
         count(
             &db,
-            "SELECT count(*) FROM credits.grants WHERE remaining = 1000"
+            "SELECT count(*) FROM credits.lots WHERE remaining = 1000"
         )
         .await,
         2
