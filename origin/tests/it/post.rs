@@ -109,8 +109,34 @@ async fn one_charge_may_empty_many_lots(db: PgPool) {
     assert_ledger_adds_up(&db).await;
 }
 
-/// Nobody pays out of the lots of whoever is next in the batch, when more than those that are
-/// read at once are used up.
+/// Free credits burn before paid ones, also where those had begun to burn.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn a_lot_that_comes_first_burns_before_one_that_burns_already(db: PgPool) {
+    let origin = Origin::start_with(&db, &["--credits-signup-bonus=0", "--credits-daily=0"]).await;
+    let ada = origin.join("ada@example.org").await;
+    add_lot(&db, "paid", 10_000, None).await;
+    assert_eq!(origin.spend(&ada, 4.0, None).await.status, 200);
+    assert_eq!(lots(&db).await, [("paid".to_owned(), 6_000)]);
+    add_lot(&db, "free", 2_000, None).await;
+    assert_eq!(origin.spend(&ada, 1.0, None).await.status, 200);
+    let left = [("paid".to_owned(), 6_000), ("free".to_owned(), 1_000)];
+    assert_eq!(lots(&db).await, left);
+    assert_ledger_adds_up(&db).await;
+    assert_eq!(origin.spend(&ada, 3.0, None).await.status, 200);
+    let left = [("paid".to_owned(), 4_000), ("free".to_owned(), 0)];
+    assert_eq!(lots(&db).await, left);
+    assert_ledger_adds_up(&db).await;
+}
+
+/// What is left of each lot, the oldest first.
+async fn lots(db: &PgPool) -> Vec<(String, i64)> {
+    sqlx::query_as("SELECT kind, remaining FROM credits.lots ORDER BY version")
+        .fetch_all(db)
+        .await
+        .expect("lots")
+}
+
+/// Nobody pays out of the lots of whoever is next in the batch, when many are used up.
 #[sqlx::test(migrator = "origin::MIGRATOR")]
 async fn charges_of_one_batch_may_empty_many_lots(db: PgPool) {
     let origin = Origin::start_with(&db, &["--credits-signup-bonus=0", "--credits-daily=0"]).await;
