@@ -1,7 +1,9 @@
 -- A charge reads and writes one row less: what is left of the lot that it burns stands in the wallet, which it
 -- locks and writes in any case, and the lot's own row is told when it comes to its end or somebody changes
 -- which lots there are. The wallet's rules are one CHECK, since Postgres reads the text of each anew in every
--- statement.
+-- statement. They hold for every row, so that the new one is validated later, without a lock.
+
+SET LOCAL lock_timeout = '5s';
 
 ALTER TABLE credits.balances
     ADD COLUMN lot bigint,
@@ -11,7 +13,12 @@ ALTER TABLE credits.balances
     DROP CONSTRAINT balances_held_not_negative,
     DROP CONSTRAINT balances_debt_not_negative,
     DROP CONSTRAINT balances_totals_not_negative,
-    ADD CONSTRAINT balances_not_negative CHECK (least(free, paid, held, debt, total_earned, total_spent, lot_left) >= 0);
+    ADD CONSTRAINT balances_not_negative CHECK (least(free, paid, held, debt, total_earned, total_spent, lot_left) >= 0) NOT VALID;
+
+-- A call of `credits.post` that waits for the lock on `balances` goes on as it was, and would not look into the
+-- wallet for what is left. Without this name it fails, and is made again.
+ALTER TABLE credits.grants RENAME COLUMN spendable TO burnable;
+
 COMMENT ON COLUMN credits.balances.lot IS 'The lot that burns, which is the first in burning order; none until something burns.';
 COMMENT ON COLUMN credits.balances.lot_left IS 'What is left of that lot. Its row says what was left when it began to burn.';
 COMMENT ON COLUMN credits.grants.remaining IS 'What is left, unless it is the lot that burns: `credits.lots` has what is left of each.';
@@ -175,7 +182,7 @@ BEGIN
 
     WITH lots AS (
         SELECT version, kind, remaining FROM credits.grants
-        WHERE user_id = b.user_id AND spendable AND expires_at <= p_now
+        WHERE user_id = b.user_id AND burnable AND expires_at <= p_now
     ), emptied AS (
         UPDATE credits.grants g SET remaining = 0 FROM lots
         WHERE g.user_id = b.user_id AND g.version = lots.version
@@ -197,7 +204,7 @@ BEGIN
     END IF;
 
     b.due_at := least(
-        (SELECT min(expires_at) FROM credits.grants WHERE user_id = b.user_id AND spendable),
+        (SELECT min(expires_at) FROM credits.grants WHERE user_id = b.user_id AND burnable),
         (SELECT min(expires_at) FROM credits.holds WHERE user_id = b.user_id AND state = 'open')
     );
 END $$;
@@ -447,7 +454,7 @@ BEGIN
         WHILE v_need > 0 LOOP
             IF v_lot IS NULL THEN
                 SELECT n.version, n.remaining INTO v_lot, v_left FROM credits.grants n
-                WHERE n.user_id = v_user AND n.spendable ORDER BY n.kind, n.expires_at, n.version LIMIT 1;
+                WHERE n.user_id = v_user AND n.burnable ORDER BY n.kind, n.expires_at, n.version LIMIT 1;
                 IF NOT FOUND THEN
                     RAISE EXCEPTION 'the lots of % do not hold its balance', v_user;
                 END IF;
@@ -587,10 +594,11 @@ BEGIN
     RETURN QUERY
     SELECT 'the lot that burns comes first, and has not more left than it had', b.user_id, NULL::bigint, f.version, b.lot
     FROM credits.balances b LEFT JOIN LATERAL (
-        SELECT n.version, n.remaining FROM credits.grants n WHERE n.user_id = b.user_id AND n.spendable
+        SELECT n.version, n.remaining FROM credits.grants n WHERE n.user_id = b.user_id AND n.burnable
         ORDER BY n.kind, n.expires_at, n.version LIMIT 1
     ) f ON true
-    WHERE b.lot IS NOT NULL AND (f.version IS DISTINCT FROM b.lot OR b.lot_left > f.remaining OR b.lot_left = 0);
+    WHERE (b.lot IS NULL) <> (b.lot_left = 0)
+       OR b.lot IS NOT NULL AND (f.version IS DISTINCT FROM b.lot OR b.lot_left > f.remaining);
     RETURN QUERY
     SELECT 'a charge or hold burned its amount', t.user_id, t.version, t.amount, coalesce(a.amount, 0)::bigint
     FROM credits.transactions t LEFT JOIN (
@@ -687,7 +695,7 @@ BEGIN
     SELECT 'balance.due_at is not after the first expiry', b.user_id, NULL::bigint,
         extract(epoch FROM d.due_at)::bigint, extract(epoch FROM b.due_at)::bigint
     FROM credits.balances b CROSS JOIN LATERAL (SELECT least(
-        (SELECT min(n.expires_at) FROM credits.grants n WHERE n.user_id = b.user_id AND n.spendable),
+        (SELECT min(n.expires_at) FROM credits.grants n WHERE n.user_id = b.user_id AND n.burnable),
         (SELECT min(n.expires_at) FROM credits.holds n WHERE n.user_id = b.user_id AND n.state = 'open')
     ) AS due_at) d
     WHERE d.due_at < coalesce(b.due_at, 'infinity');

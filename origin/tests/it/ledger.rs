@@ -163,6 +163,8 @@ async fn verification_sees_what_does_not_add_up(db: PgPool) {
         ("UPDATE credits.balances SET lot_left = lot_left - 1", "what left a lot was burned of it"),
         ("UPDATE credits.balances SET lot_left = lot_left - 1", "balance.free is what free lots have left"),
         ("UPDATE credits.balances SET lot = lot + 1", "the lot that burns comes first, and has not more left than it had"),
+        ("UPDATE credits.balances SET lot = NULL", "the lot that burns comes first, and has not more left than it had"),
+        ("UPDATE credits.balances SET lot_left = 0", "the lot that burns comes first, and has not more left than it had"),
         ("UPDATE credits.grants SET expires_at = now() + interval '1 day'", "balance.due_at is not after the first expiry"),
         ("UPDATE credits.usage SET spent = spent + 1", "usage is what was spent"),
         (

@@ -98,7 +98,7 @@ async fn one_charge_may_empty_many_lots(db: PgPool) {
     assert_eq!(origin.spend(&ada, 0.5, None).await.status, 200);
     assert_eq!(origin.spend(&ada, 18.0, None).await.status, 200);
     assert_eq!(
-        count(&db, "SELECT count(*) FROM credits.grants WHERE spendable").await,
+        count(&db, "SELECT count(*) FROM credits.grants WHERE burnable").await,
         2
     );
     origin
