@@ -17,7 +17,7 @@ use axum::{
     extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue, header, request::Parts},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
@@ -107,19 +107,20 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
     let (method, begun) = (request.method().clone(), Instant::now());
     let answer = async {
         vouched?;
+        // Within the span, and also when nobody waits any more: what panicked is told with its request's id.
         let answering = AssertUnwindSafe(next.run(request)).catch_unwind();
+        let answering = answering.map(|answer| answer.unwrap_or_else(panicked));
         let answering = timeout(DEADLINE, answering).in_current_span();
         let response = ToItsEnd::of(app.requests.track_future(answering))
             .await
-            .map_err(|_| Error::TooSlow)?
-            .map_err(panicked)?;
+            .map_err(|_| Error::TooSlow)?;
         tracing::debug!(status = response.status().as_u16(), "answered");
         Ok::<_, Error>(response)
     };
     let mut response = answer
         .instrument(span)
         .await
-        .unwrap_or_else(axum::response::IntoResponse::into_response);
+        .unwrap_or_else(IntoResponse::into_response);
     let problem = response.extensions_mut().remove::<Problem>();
     let code = problem.as_ref().map(|problem| problem.code);
     let status = response.status();
@@ -146,7 +147,7 @@ pub async fn front(State(app): State<App>, request: Request, next: Next) -> Resp
     response
 }
 
-fn panicked(panic: Box<dyn Any + Send>) -> Error {
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let message = panic
         .downcast::<String>()
         .map(|message| *message)
@@ -155,7 +156,7 @@ fn panicked(panic: Box<dyn Any + Send>) -> Error {
                 .downcast::<&str>()
                 .map(|message| (*message).to_owned())
         });
-    Error::Panicked(message.unwrap_or_default())
+    Error::Panicked(message.unwrap_or_default()).into_response()
 }
 
 /// Work that is not left half-way when nobody waits for it any more, as when the client of a request goes

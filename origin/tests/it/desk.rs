@@ -41,7 +41,8 @@ async fn refund(
     origin.post(REFUNDS, Some(&admin.access), &body).await
 }
 
-async fn left(db: &PgPool) -> Vec<i64> {
+/// What is left of each lot, the oldest first.
+pub async fn left(db: &PgPool) -> Vec<i64> {
     sqlx::query_scalar("SELECT remaining FROM credits.lots ORDER BY version")
         .fetch_all(db)
         .await

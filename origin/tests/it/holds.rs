@@ -5,8 +5,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{
-    Answer, Origin, Person, add_lot, assert_ledger_adds_up, count, let_it_expire, text,
+use crate::{
+    desk::left,
+    support::{Answer, Origin, Person, add_lot, assert_ledger_adds_up, count, let_it_expire, text},
 };
 
 const HOLDS: &str = "/api/v1/credits/holds";
@@ -136,11 +137,7 @@ async fn what_is_not_captured_returns_to_the_lots_it_came_from(db: PgPool) {
         (&json!(50), &json!(10)),
         "{captured:?}"
     );
-    let left: Vec<i64> = sqlx::query_scalar("SELECT remaining FROM credits.lots ORDER BY version")
-        .fetch_all(&db)
-        .await
-        .expect("lots");
-    assert_eq!(left, [50_000, 10_000, 0]);
+    assert_eq!(left(&db).await, [50_000, 10_000, 0]);
     assert_ledger_adds_up(&db).await;
 }
 
