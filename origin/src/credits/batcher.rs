@@ -159,7 +159,7 @@ impl Lane {
                 refuse(job, Error::QueueFull);
             }
         }
-        // As `credits.post` wants them.
+        // As `credits.post_batch` wants them.
         batch.sort_by_key(|job| (job.operation.user, !job.operation.settles()));
         Some(batch)
     }

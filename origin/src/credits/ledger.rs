@@ -1,5 +1,5 @@
 //! The SQL of credits. Charges and holds are one round trip and one commit for a whole batch, a
-//! call of `credits.post`, which locks its balances in user order and answers each by itself.
+//! call of `credits.post_batch`, which locks its balances in user order and answers each by itself.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::{Value, json};
@@ -56,11 +56,12 @@ pub async fn post(
     fn each<'a, T>(all: &[&'a Operation], one: impl Fn(&'a Operation) -> T) -> Vec<T> {
         all.iter().map(|operation| one(operation)).collect()
     }
-    sqlx::query_as!(
-        Outcome,
-        r#"SELECT outcome AS "kind!", transaction_id, amount, free, paid, created_at, app_id, description
-           FROM credits.post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-           ORDER BY place"#,
+    let said = sqlx::query!(
+        r#"SELECT outcomes AS "outcomes!: Vec<Option<String>>", transaction_ids AS "ids!: Vec<Option<Uuid>>",
+                  amounts AS "amounts!: Vec<Option<i64>>", free AS "free!: Vec<Option<i64>>",
+                  paid AS "paid!: Vec<Option<i64>>", created_at AS "times!: Vec<Option<DateTime<Utc>>>",
+                  app_ids AS "apps!: Vec<Option<String>>", descriptions AS "descriptions!: Vec<Option<String>>"
+           FROM credits.post_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"#,
         again,
         &each(operations, Operation::kind) as &[&str],
         &each(operations, |operation| operation.id().uuid()),
@@ -78,8 +79,27 @@ pub async fn post(
         rules.credits_daily.thousandths(),
         rules.credits_daily_expires,
     )
-    .fetch_all(db)
-    .await
+    .fetch_one(db)
+    .await?;
+    let (mut ids, mut times) = (said.ids.into_iter(), said.times.into_iter());
+    let (mut amounts, mut free, mut paid) = (
+        said.amounts.into_iter(),
+        said.free.into_iter(),
+        said.paid.into_iter(),
+    );
+    let (mut apps, mut descriptions) = (said.apps.into_iter(), said.descriptions.into_iter());
+    let outcomes = said.outcomes.into_iter().map(|kind| Outcome {
+        // Of a charge that was made nothing more is said.
+        kind: kind.unwrap_or_else(|| "posted".to_owned()),
+        transaction_id: ids.next().flatten(),
+        amount: amounts.next().flatten(),
+        free: free.next().flatten(),
+        paid: paid.next().flatten(),
+        created_at: times.next().flatten(),
+        app_id: apps.next().flatten(),
+        description: descriptions.next().flatten(),
+    });
+    Ok(outcomes.collect())
 }
 
 /// What somebody has, the day's free credits included; an app sees that of its own people.

@@ -135,7 +135,7 @@ async fn the_words_of_a_charge_that_a_deletion_overtakes_go_too(db: PgPool) {
     let origin = Origin::start(&db).await;
     let ada = origin.join("ada@example.org").await;
     let mut hold_up = db.begin().await.expect("a transaction");
-    sqlx::query("LOCK TABLE credits.usage IN EXCLUSIVE MODE")
+    sqlx::query("LOCK TABLE credits.grants IN EXCLUSIVE MODE")
         .execute(&mut *hold_up)
         .await
         .expect("a lock");

@@ -156,7 +156,7 @@ async fn verification_sees_what_does_not_add_up(db: PgPool) {
         ("UPDATE credits.balances SET held = held + 1", "balance.held is what open holds have"),
         ("UPDATE credits.balances SET debt = debt + 1", "balance.debt is the sum of its entries"),
         ("UPDATE credits.balances SET total_earned = total_earned + 1", "balance.total_earned is the sum of its entries"),
-        ("UPDATE credits.balances SET total_spent = total_spent + 1", "usage is what was spent"),
+        ("UPDATE credits.balances SET total_spent = total_spent + 1", "balance.total_spent is the sum of its entries"),
         ("UPDATE credits.balances SET version = version + 1", "versions run from 1 to balance.version"),
         ("UPDATE credits.grants SET remaining = remaining - 1 WHERE remaining > 0", "what left a lot was burned of it"),
         ("UPDATE credits.grants SET remaining = remaining - 1 WHERE remaining > 0", "balance.free is what free lots have left"),
@@ -166,7 +166,13 @@ async fn verification_sees_what_does_not_add_up(db: PgPool) {
         ("UPDATE credits.balances SET lot = NULL", "the lot that burns comes first, and has not more left than it had"),
         ("UPDATE credits.balances SET lot_left = 0", "the lot that burns comes first, and has not more left than it had"),
         ("UPDATE credits.grants SET expires_at = now() + interval '1 day'", "balance.due_at is not after the first expiry"),
-        ("UPDATE credits.usage SET spent = spent + 1", "usage is what was spent"),
+        ("UPDATE credits.balances SET counted = version", "usage is what was spent"),
+        ("UPDATE credits.balances SET counted = version", "usage has as many uses as there were"),
+        (
+            "INSERT INTO credits.usage_days (user_id, day, app_id, spent, uses)
+             SELECT user_id, '2001-01-01', 'app', 1, 1 FROM credits.balances",
+            "usage is what was spent",
+        ),
         (
             "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, created_at)
              SELECT user_id, 4, gen_random_uuid(), 'grant', 1, free, paid, now() FROM credits.balances",

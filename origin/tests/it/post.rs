@@ -1,6 +1,7 @@
-//! What one call of `credits.post` does: with the charges of many, with what was done before, and
-//! with who may not.
+//! What one call of `credits.post_batch` does, in a row each as `credits.post` gives it: with the
+//! charges of many, with what was done before, and with who may not.
 
+use serde_json::json;
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
@@ -84,6 +85,26 @@ async fn a_refused_charge_does_not_spoil_its_neighbours(db: PgPool) {
             "signed_out",
         ]
     );
+    assert_ledger_adds_up(&db).await;
+}
+
+/// Nor from the wallet of whoever comes next.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn nobody_is_charged_who_has_no_wallet(db: PgPool) {
+    let origin = Origin::start_with(&db, &["--credits-signup-bonus=0", "--credits-daily=0"]).await;
+    let mut people = [
+        origin.join("ada@example.org").await,
+        origin.join("eve@example.org").await,
+    ];
+    people.sort_by(|a, b| a.id.cmp(&b.id));
+    let [first, second] = &people;
+    sqlx::query("DELETE FROM credits.balances WHERE user_id = $1::uuid")
+        .bind(&first.id)
+        .execute(&db)
+        .await
+        .expect("no wallet");
+    let outcomes = post(&db, &[(&first.id, 1, None), (&second.id, 1, None)]).await;
+    assert_eq!(outcomes, ["unknown_user", "posted"]);
     assert_ledger_adds_up(&db).await;
 }
 
@@ -358,5 +379,42 @@ async fn without_a_session_an_app_charges_and_the_edge_settles_and_nobody_else(d
         .expect("an answer");
         assert_eq!(outcome, "unknown_user", "{opener:?} {kind}");
     }
+    assert_ledger_adds_up(&db).await;
+}
+
+/// Usage is read from the ledger, and counted when a thousand transactions are not: before that and
+/// after it is the same, and a refund lowers what was counted before it.
+#[sqlx::test(migrator = "origin::MIGRATOR")]
+async fn usage_is_counted_by_the_thousand(db: PgPool) {
+    let origin = Origin::start(&db).await;
+    let ada = origin.join("ada@example.org").await;
+    let admin = origin.join_as_admin(&db, "root@example.org").await;
+    let used = async || {
+        let path = "/api/v1/credits/usage?by=app";
+        let line = origin.get(path, &ada.access).await.body[0].clone();
+        (line["spent"].clone(), line["uses"].clone())
+    };
+    let counted = "SELECT coalesce(sum(spent), 0)::bigint FROM credits.usage_days";
+    let thousand = vec![(ada.id.as_str(), 1, None); 1_000];
+
+    let charge = origin.spend(&ada, 1.0, None).await;
+    assert_eq!(used().await, (json!(1), json!(1)));
+    assert_eq!(count(&db, counted).await, 0);
+    post(&db, &thousand).await;
+    assert_eq!(used().await, (json!(2), json!(1_001)));
+    assert_eq!(count(&db, counted).await, 2_000);
+
+    let refund = json!({
+        "userId": ada.id, "transactionId": charge.body["transaction"]["id"], "reason": "sorry", "referenceId": "r",
+    });
+    let refunded = origin
+        .post("/api/v1/credits/refunds", Some(&admin.access), &refund)
+        .await;
+    assert_eq!(refunded.status, 200, "{refunded:?}");
+    assert_eq!(used().await, (json!(1), json!(1_001)));
+    assert_eq!(count(&db, counted).await, 2_000);
+    post(&db, &thousand).await;
+    assert_eq!(used().await, (json!(2), json!(2_001)));
+    assert_eq!(count(&db, counted).await, 2_000);
     assert_ledger_adds_up(&db).await;
 }

@@ -306,7 +306,7 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
             "credits.grant",
             "credits.hear_from_stripe",
             "credits.open_checkout",
-            "credits.post",
+            "credits.post_batch",
             "credits.refund",
             "credits.sweep",
             "credits.verify",
@@ -317,7 +317,7 @@ async fn what_spans_users_is_a_listed_set_of_pinned_functions(db: PgPool) {
              (p.prosecdef AND (p.proowner <> 'tollgate_definer'::regrole
                                OR NOT 'search_path=pg_catalog, pg_temp' = ANY (coalesce(p.proconfig, '{}'))))
              OR has_function_privilege('public', p.oid, 'EXECUTE')
-             OR (NOT p.prosecdef AND p.proname NOT IN ('acting_user', 'act_for', 'meet_device', 'open_session', 'acting_admin', 'look_as_admin')
+             OR (NOT p.prosecdef AND p.proname NOT IN ('acting_user', 'act_for', 'meet_device', 'open_session', 'acting_admin', 'look_as_admin', 'post')
                  AND has_function_privilege('tollgate_app', p.oid, 'EXECUTE')))";
     assert_eq!(count(&db, careless).await, 0);
 }
