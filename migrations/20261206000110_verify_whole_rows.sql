@@ -38,7 +38,7 @@ BEGIN
     RETURN QUERY
     SELECT 'a transaction is whole', t.user_id, t.version, 1::bigint, 0::bigint
     FROM credits.transactions t
-    WHERE t.free_after < 0 OR t.paid_after < 0 OR t.lot_amount <= 0 OR (t.lot IS NULL) <> (t.lot_amount IS NULL)
+    WHERE t.lot_amount <= 0 OR (t.lot IS NULL) <> (t.lot_amount IS NULL)
        OR t.idempotency_key IS NOT NULL AND (t.app_id IS NULL OR t.fingerprint IS NULL);
     RETURN QUERY
     SELECT 'what a transaction leaves is the sum up to it', e.user_id, e.version,

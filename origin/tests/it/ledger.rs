@@ -98,6 +98,16 @@ async fn nothing_goes_below_zero(db: PgPool) {
         ),
         (
             "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, created_at)
+             SELECT user_id, 9, gen_random_uuid(), 'spend', 1, -1, 0, now() FROM credits.balances",
+            "transactions_never_overdrawn",
+        ),
+        (
+            "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, created_at)
+             SELECT user_id, 9, gen_random_uuid(), 'spend', 1, 0, -1, now() FROM credits.balances",
+            "transactions_never_overdrawn",
+        ),
+        (
+            "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, created_at)
              SELECT user_id, 9, gen_random_uuid(), 'spend', -1, 0, 0, now() FROM credits.balances",
             "transactions_amount_positive",
         ),
@@ -166,16 +176,6 @@ async fn verification_sees_what_does_not_add_up(db: PgPool) {
             "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, created_at)
              SELECT user_id, 4, gen_random_uuid(), 'grant', 1, free, paid, now() FROM credits.balances",
             "a transaction moves something",
-        ),
-        (
-            "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, created_at)
-             SELECT user_id, 4, gen_random_uuid(), 'spend', 1, -1, 0, now() FROM credits.balances",
-            "a transaction is whole",
-        ),
-        (
-            "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, created_at)
-             SELECT user_id, 4, gen_random_uuid(), 'spend', 1, 0, -1, now() FROM credits.balances",
-            "a transaction is whole",
         ),
         (
             "INSERT INTO credits.transactions (user_id, version, id, type, amount, free_after, paid_after, lot, created_at)
