@@ -70,7 +70,7 @@ impl Field {
             .env("CREDITS_SIGNUP_BONUS", SIGNUP_BONUS.to_string())
             .env("CREDITS_DAILY", "0")
             .env("RUST_LOG", "warn")
-            // Three programs share two cores: as docs/OPERATIONS.md says for such a machine.
+            // Three programs share two cores: as docs/SCALING.md says for such a machine.
             .env("TOKIO_WORKER_THREADS", "1");
         let mut origin = Child::start("origin", command, Signal::SIGTERM, data_dir)?;
         origin.answers(&origin::ready_url(port)).await?;
